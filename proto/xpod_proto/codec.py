@@ -1,0 +1,84 @@
+"""Messages to bytes and back.
+
+`decode` is total: for any bytes whatever it returns a message or raises DecodeError, and it allocates in
+proportion to its input. It knows nothing of subjects or of who sent the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+from pydantic import ValidationError
+
+from xpod_proto.errors import DecodeError
+from xpod_proto.registry import BY_CLASS, BY_TAG, Message
+from xpod_proto.tensor import EXT_TENSOR, Buffer, Tensor, pack_tensor, unpack_tensor
+
+PROTOCOL_VERSION = 1
+EXT_PART = 2
+
+
+def _pack_default(value: object) -> object:
+    if isinstance(value, Tensor):
+        return msgpack.ExtType(EXT_TENSOR, pack_tensor(value))
+    if isinstance(value, Message):
+        return msgpack.ExtType(EXT_PART, encode(value))
+    raise TypeError(f"{type(value).__name__} has no wire form")
+
+
+def _unpack_part(code: int, payload: bytes) -> Tensor:
+    if code != EXT_TENSOR:
+        raise DecodeError(f"unexpected extension type {code}")
+    return unpack_tensor(payload)
+
+
+def _unpack_ext(code: int, payload: bytes) -> Tensor | Message:
+    if code == EXT_PART:  # a part holds no parts, so that nesting cannot multiply memory
+        return _decode(payload, _unpack_part)
+    return _unpack_part(code, payload)
+
+
+def encode(message: Message) -> bytes:
+    """The wire form of `message`. Raises TypeError for a class that is not registered."""
+    entry = BY_CLASS.get(type(message))
+    if entry is None:
+        raise TypeError(f"{type(message).__name__} is not a registered message")
+    fields = [entry.tag, *(getattr(message, name) for name in entry.fields)]
+    packed: bytes = msgpack.packb(fields, default=_pack_default, use_bin_type=True)
+    return packed
+
+
+def decode(data: Buffer) -> Message:
+    """The message in `data`. Raises DecodeError, and nothing else, for bytes that are not one."""
+    return _decode(data, _unpack_ext)
+
+
+def _decode(data: Buffer, ext_hook: Callable[[int, bytes], object]) -> Message:
+    try:
+        parts = msgpack.unpackb(data, ext_hook=ext_hook, use_list=False, strict_map_key=False)
+    except DecodeError:
+        raise
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise DecodeError(f"not msgpack: {type(error).__name__}") from error
+    if not isinstance(parts, tuple) or not parts or type(parts[0]) is not int:
+        raise DecodeError("not a tagged message")
+    entry = BY_TAG.get(parts[0])
+    if entry is None:
+        raise DecodeError(f"unknown message tag {parts[0]}")
+    values = parts[1:]
+    if not entry.required <= len(values) <= len(entry.fields):
+        raise DecodeError(f"{entry.cls.__name__} takes {len(entry.fields)} fields, got {len(values)}")
+    return _build(entry.cls, dict(zip(entry.fields, values, strict=False)))
+
+
+def _build(cls: type[Message], values: dict[str, Any]) -> Message:
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DecodeError(f"{cls.__name__}.{where}: {first['msg']}") from error
+    except (DecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise DecodeError(f"{cls.__name__}: {error}") from error

@@ -1,0 +1,49 @@
+"""Message types, one module a receiver."""
+
+from xpod_proto.messages.bus import Ack, Chunk, ChunkOpen, Credit, ErrorReply
+from xpod_proto.messages.control import Down, Heartbeat, Hello, Holdings, Placement, RollCall, Value
+from xpod_proto.messages.decode import CancelSession, DecodeTask, ReplayTokens, TokenHistory
+from xpod_proto.messages.expert import ExpertCall, ExpertReply
+from xpod_proto.messages.mempool import (
+    BlockData,
+    FetchBlocks,
+    FetchedBlocks,
+    MatchBlocks,
+    MatchedBlocks,
+    StoreBlocks,
+)
+from xpod_proto.messages.prefill import PrefillTask
+from xpod_proto.messages.router import PrefillDone, SessionFailed, TokenEvent
+from xpod_proto.messages.sampling import SamplingSpec
+
+__all__ = [
+    "Ack",
+    "BlockData",
+    "CancelSession",
+    "Chunk",
+    "ChunkOpen",
+    "Credit",
+    "DecodeTask",
+    "Down",
+    "ErrorReply",
+    "ExpertCall",
+    "ExpertReply",
+    "FetchBlocks",
+    "FetchedBlocks",
+    "Heartbeat",
+    "Hello",
+    "Holdings",
+    "MatchBlocks",
+    "MatchedBlocks",
+    "Placement",
+    "PrefillDone",
+    "PrefillTask",
+    "ReplayTokens",
+    "RollCall",
+    "SamplingSpec",
+    "SessionFailed",
+    "StoreBlocks",
+    "TokenEvent",
+    "TokenHistory",
+    "Value",
+]

@@ -1,0 +1,48 @@
+"""What the bus itself says: replies without content, errors, and the pieces of a large payload."""
+
+from xpod_proto.registry import Message, message
+
+
+@message(1)
+class Ack(Message):
+    """Understood and accepted."""
+
+    note: str = ""
+
+
+@message(2)
+class ErrorReply(Message):
+    """A request was refused or failed: a stable `code` for programs, one line for people."""
+
+    code: str
+    message: str
+
+
+@message(3)
+class ChunkOpen(Message):
+    """The first piece of a payload of `total` bytes in `count` pieces; `checksum` is the CRC-32 of the whole."""
+
+    transfer: str
+    total: int
+    count: int
+    checksum: int
+    data: bytes
+
+
+@message(4)
+class Chunk(Message):
+    """Piece `index` (the open is piece 0); `checksum` is the CRC-32 of `data`."""
+
+    transfer: str
+    index: int
+    checksum: int
+    data: bytes
+
+
+@message(5)
+class Credit(Message):
+    """Pieces below `upto` may be sent to `inbox`."""
+
+    transfer: str
+    inbox: str
+    upto: int

@@ -1,0 +1,68 @@
+"""What members tell one another about themselves, on the control connection."""
+
+from xpod_proto.registry import Message, message
+
+Value = str | int | float | bool
+
+
+@message(16)
+class Hello(Message):
+    """Who I am. `incarnation` differs for every process start; `fingerprint` names the numerics of its kernels."""
+
+    member: str
+    kind: str
+    incarnation: str
+    pid: int
+    host: str
+    protocol: int
+    fingerprint: str
+    state: str
+    started: float
+    detail: dict[str, Value]
+
+
+@message(17)
+class Heartbeat(Message):
+    """I live: state and load, numbered from the start of the incarnation."""
+
+    member: str
+    kind: str
+    incarnation: str
+    sequence: int
+    state: str
+    load: dict[str, Value]
+
+
+@message(18)
+class Down(Message):
+    """`member` in that incarnation is gone."""
+
+    member: str
+    incarnation: str
+    reason: str
+
+
+@message(19)
+class RollCall(Message):
+    """Everybody: say hello (a newcomer asks this once)."""
+
+    asker: str
+
+
+@message(20)
+class Holdings(Message):
+    """What a shard holds now: for each MoE layer a bitmap of experts, bit e of byte e // 8 for expert e."""
+
+    member: str
+    incarnation: str
+    version: int
+    layers: dict[int, bytes]
+
+
+@message(21)
+class Placement(Message):
+    """What each shard should hold: member to layer to bitmap. A wish; routing follows holdings."""
+
+    epoch: int
+    author: str
+    shards: dict[str, dict[int, bytes]]

@@ -1,0 +1,42 @@
+"""What a decode worker receives."""
+
+from xpod_proto.messages.router import TokenEvent
+from xpod_proto.messages.sampling import SamplingSpec
+from xpod_proto.registry import Message, message
+from xpod_proto.tensor import Tensor
+
+
+@message(64)
+class DecodeTask(Message):
+    """Go on with a session: `prompt` and the tokens `generated` so far (u32), answered by Ack when a slot is reserved."""
+
+    session: str
+    epoch: int
+    router: str
+    prompt: Tensor
+    generated: Tensor
+    sampling: SamplingSpec
+
+
+@message(65)
+class CancelSession(Message):
+    """Nobody wants this session any more: free its slot and blocks. Sent to prefill and decode workers."""
+
+    session: str
+
+
+@message(66)
+class ReplayTokens(Message):
+    """Which tokens of this session from index `start` on do you have? Answered by TokenHistory."""
+
+    session: str
+    start: int
+
+
+@message(67)
+class TokenHistory(Message):
+    """The answer to ReplayTokens: `known` is false where the worker does not run the session."""
+
+    session: str
+    known: bool
+    tokens: tuple[TokenEvent, ...]

@@ -1,0 +1,60 @@
+"""Every subject of a pod, in one place. Ids are checked, so that no id can widen a subscription."""
+
+from __future__ import annotations
+
+import re
+
+VERSION = "v1"
+KINDS = ("router", "prefill", "decode", "expert", "mempool", "supervisor")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def _token(value: str) -> str:
+    if not _TOKEN.fullmatch(value):
+        raise ValueError(f"not a subject token: {value!r} (letters, digits, - and _, at most 64)")
+    return value
+
+
+def mailbox(pod: str, kind: str, member: str) -> str:
+    """The private mailbox of one member."""
+    return f"{_token(pod)}.{VERSION}.{_token(kind)}.{_token(member)}"
+
+
+def tokens(pod: str, session: str) -> str:
+    """The token stream of one session."""
+    return f"{_token(pod)}.{VERSION}.tokens.{_token(session)}"
+
+
+def generate(pod: str) -> str:
+    """The queue group of the routers."""
+    return f"{_token(pod)}.{VERSION}.generate"
+
+
+def hello(pod: str) -> str:
+    """Members introduce themselves here; RollCall asks everyone to."""
+    return f"{_token(pod)}.{VERSION}.hello"
+
+
+def heartbeat(pod: str) -> str:
+    """Heartbeats of all members."""
+    return f"{_token(pod)}.{VERSION}.heartbeat"
+
+
+def down(pod: str) -> str:
+    """Departures: a member's own good-bye, or a verdict about it."""
+    return f"{_token(pod)}.{VERSION}.down"
+
+
+def holdings(pod: str) -> str:
+    """What expert shards say they hold."""
+    return f"{_token(pod)}.{VERSION}.holdings"
+
+
+def placement(pod: str) -> str:
+    """Which shard should hold which expert."""
+    return f"{_token(pod)}.{VERSION}.placement"
+
+
+def kv(pod: str) -> str:
+    """MemPool's events: blocks stored and evicted."""
+    return f"{_token(pod)}.{VERSION}.kv"

@@ -1,0 +1,104 @@
+"""Which sequences run in the next step: continuous batching with reserved room.
+
+A sequence is admitted only when its whole life fits (prompt and output), so nothing is ever preempted.
+Knows sequences by id and counts; it knows nothing of tensors or tokens.
+Source: continuous batching as in Orca (Yu et al., OSDI 2022); room reserved for the output as in xDeepServe §FlowServe.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from xpod_policy.blocks import blocks_for
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Run `count` tokens of a sequence, from position `start` on."""
+
+    id: str
+    start: int
+    count: int
+
+
+@dataclass(slots=True)
+class Running:
+    """A sequence in the batch: `known` tokens, of which `done` have their KV; `room` blocks are reserved."""
+
+    id: str
+    known: int
+    done: int
+    room: int
+
+    @property
+    def left(self) -> int:
+        return self.known - self.done
+
+
+@dataclass
+class Batch:
+    """Admission and composition of steps. `max_tokens` bounds the tokens of one step."""
+
+    max_sequences: int
+    max_tokens: int
+    total_blocks: int
+    _reserved: dict[str, int] = field(default_factory=dict)
+    _running: OrderedDict[str, Running] = field(default_factory=OrderedDict)
+
+    @property
+    def reserved_blocks(self) -> int:
+        return sum(self._reserved.values())
+
+    @property
+    def reserved_sequences(self) -> int:
+        return len(self._reserved)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def can_reserve(self, longest: int) -> bool:
+        """Is there room for a sequence of at most `longest` tokens?"""
+        room = blocks_for(longest)
+        return len(self._reserved) < self.max_sequences and self.reserved_blocks + room <= self.total_blocks
+
+    def never_fits(self, longest: int) -> bool:
+        """Would it not fit even alone?"""
+        return blocks_for(longest) > self.total_blocks
+
+    def reserve(self, id: str, longest: int) -> int:
+        """Take a slot and room; returns the number of blocks."""
+        assert id not in self._reserved and self.can_reserve(longest)
+        self._reserved[id] = blocks_for(longest)
+        return self._reserved[id]
+
+    def join(self, id: str, known: int, done: int) -> None:
+        """A reserved sequence takes part from the next step on."""
+        assert id in self._reserved and id not in self._running and 0 <= done < known
+        self._running[id] = Running(id, known, done, self._reserved[id])
+
+    def leave(self, id: str) -> None:
+        """Finished, cancelled or failed: the slot and the room are free."""
+        self._reserved.pop(id, None)
+        self._running.pop(id, None)
+
+    def next_step(self) -> list[Work]:
+        """The next step: single tokens first (they keep streams moving), then chunks in order of arrival."""
+        budget = self.max_tokens
+        step: list[Work] = []
+        ordered = sorted(self._running.values(), key=lambda seq: seq.left > 1)  # stable: arrival order within
+        for sequence in ordered:
+            count = min(sequence.left, budget)
+            if count > 0:
+                step.append(Work(sequence.id, sequence.done, count))
+                budget -= count
+        return step
+
+    def ran(self, work: Work, grew: bool) -> None:
+        """`work` was computed; `grew` says that a new token was sampled behind it."""
+        sequence = self._running.get(work.id)
+        if sequence is not None:
+            assert work.start == sequence.done
+            sequence.done += work.count
+            sequence.known += grew

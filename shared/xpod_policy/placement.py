@@ -1,0 +1,58 @@
+"""Which shard should hold which expert.
+
+A pure function of the live shards and the placement before: experts stay where they are when they can, and
+every shard ends with its fair share. Knows nothing of load; every expert counts the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+Assignment = dict[str, dict[int, frozenset[int]]]
+
+
+def place(
+    shards: Sequence[str],
+    moe_layers: Sequence[int],
+    experts: int,
+    previous: Mapping[str, Mapping[int, frozenset[int]]] | None = None,
+    copies: int = 1,
+) -> Assignment:
+    """Assign every expert of every layer to `copies` different shards (fewer if there are fewer shards).
+
+    Returns shard → layer → experts. Without shards the result is empty. An expert moves only when its shard
+    is gone or holds more than its share: at most ceil(copies · experts / shards) a layer.
+    """
+    ordered = sorted(set(shards))
+    if not ordered:
+        return {}
+    before = previous or {}
+    result: Assignment = {shard: {} for shard in ordered}
+    for number, layer in enumerate(moe_layers):
+        kept = {shard: set(before.get(shard, {}).get(layer, ())) for shard in ordered}
+        for shard, held in _place_layer(ordered, experts, min(copies, len(ordered)), kept, number).items():
+            result[shard][layer] = frozenset(held)
+    return result
+
+
+def _place_layer(
+    shards: Sequence[str], experts: int, copies: int, kept: dict[str, set[int]], turn: int
+) -> dict[str, set[int]]:
+    """One layer; `turn` rotates who takes the remainder, so that it evens out over the layers."""
+    order = [shards[(turn + i) % len(shards)] for i in range(len(shards))]
+    floor, extra = divmod(experts * copies, len(shards))
+    quota = {shard: floor + (i < extra) for i, shard in enumerate(order)}
+    held = {shard: set() for shard in shards}  # type: dict[str, set[int]]
+    count = dict.fromkeys(range(experts), 0)
+    for shard in order:  # first what may stay
+        for expert in sorted(kept[shard]):
+            if expert < experts and count[expert] < copies and len(held[shard]) < quota[shard]:
+                held[shard].add(expert)
+                count[expert] += 1
+    for expert in sorted(count, key=lambda e: (count[e], e)):  # then what is missing
+        while count[expert] < copies:
+            free = [shard for shard in order if expert not in held[shard]]
+            shard = max(free, key=lambda s: (quota[s] - len(held[s]), -order.index(s)))
+            held[shard].add(expert)
+            count[expert] += 1
+    return held
