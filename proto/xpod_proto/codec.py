@@ -18,6 +18,7 @@ from xpod_proto.tensor import EXT_TENSOR, Buffer, Tensor, pack_tensor, unpack_te
 
 PROTOCOL_VERSION = 1
 EXT_PART = 2
+SHORT_ARRAY = 1024
 
 
 def _pack_default(value: object) -> object:
@@ -57,7 +58,7 @@ def decode(data: Buffer) -> Message:
 
 def _decode(data: Buffer, ext_hook: Callable[[int, bytes], object]) -> Message:
     try:
-        parts = msgpack.unpackb(data, ext_hook=ext_hook, use_list=False, strict_map_key=False)
+        parts = _unpack(data, ext_hook)
     except DecodeError:
         raise
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
@@ -73,12 +74,30 @@ def _decode(data: Buffer, ext_hook: Callable[[int, bytes], object]) -> Message:
     return _build(entry.cls, dict(zip(entry.fields, values, strict=False)))
 
 
+def _unpack(data: Buffer, ext_hook: Callable[[int, bytes], object]) -> object:
+    """msgpack takes room for a whole array at its header, so nested lies about lengths would multiply.
+
+    Short arrays are read at once; a longer one only after a pass without objects has found all elements there.
+    """
+    try:
+        return msgpack.unpackb(
+            data, ext_hook=ext_hook, use_list=False, strict_map_key=False, max_array_len=SHORT_ARRAY
+        )
+    except ValueError as error:
+        if "max_array_len" not in str(error):
+            raise
+    reader = msgpack.Unpacker(max_buffer_size=len(data))
+    reader.feed(data)
+    reader.skip()
+    return msgpack.unpackb(data, ext_hook=ext_hook, use_list=False, strict_map_key=False)
+
+
 def _build(cls: type[Message], values: dict[str, Any]) -> Message:
     try:
         return cls(**values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part)[:80] for part in first["loc"]).encode("unicode_escape").decode()
         raise DecodeError(f"{cls.__name__}.{where}: {first['msg']}") from error
     except (DecodeError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DecodeError(f"{cls.__name__}: {error}") from error

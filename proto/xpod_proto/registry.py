@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_args, get_origin
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, FailFast, TypeAdapter
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 
@@ -39,11 +39,20 @@ BY_TAG: dict[int, Entry] = {}
 BY_CLASS: dict[type[Message], Entry] = {}
 
 
+def _fail_fast(hint: Any) -> Any:
+    """Collections stop at their first bad item: an error for each of a million would take a gigabyte."""
+    origin = get_origin(hint)
+    if origin not in (tuple, dict):
+        return hint
+    return Annotated[origin[tuple(_fail_fast(part) for part in get_args(hint))], FailFast()]
+
+
 @dataclass_transform(frozen_default=True)
 def message(tag: int) -> Callable[[type[M]], type[M]]:
     """Register a message type under `tag`; tags are never reused."""
 
     def register(plain: type[M]) -> type[M]:
+        plain.__annotations__ = {name: _fail_fast(hint) for name, hint in plain.__annotations__.items()}
         cls = cast(type[M], pydantic_dataclass(plain, frozen=True, slots=True, config=_CONFIG))
         specs = dataclasses.fields(cls)  # type: ignore[arg-type]
         required = sum(

@@ -20,6 +20,7 @@ from xpod_proto.errors import DecodeError
 
 EXT_TENSOR = 1
 MAX_RANK = 8
+MAX_BYTES = 2**63 - 1
 
 _CODES: dict[str, tuple[int, np.dtype[Any]]] = {
     "u8": (1, np.dtype("u1")),
@@ -50,9 +51,11 @@ class Tensor:
             raise DecodeError(f"unknown tensor dtype {self.dtype!r}")
         if len(self.shape) > MAX_RANK or any(size < 0 for size in self.shape):
             raise DecodeError(f"bad tensor shape {self.shape}")
-        expected = math.prod(self.shape) * entry[1].itemsize
-        if memoryview(self.data).nbytes != expected:
-            raise DecodeError(f"tensor of shape {self.shape} needs {expected} bytes, has {len(self.data)}")
+        if math.prod(size or 1 for size in self.shape) * entry[1].itemsize > MAX_BYTES:
+            raise DecodeError(f"tensor shape {self.shape} is too large")  # an empty one too: numpy refuses it
+        expected, actual = math.prod(self.shape) * entry[1].itemsize, memoryview(self.data).nbytes
+        if actual != expected:
+            raise DecodeError(f"tensor of shape {self.shape} needs {expected} bytes, has {actual}")
 
     @classmethod
     def of(cls, array: npt.NDArray[Any], dtype: str | None = None) -> Tensor:
@@ -72,7 +75,9 @@ class Tensor:
 
     def numpy(self) -> npt.NDArray[Any]:
         """A read-only view of the elements; bf16 comes as uint16 bits."""
-        return np.frombuffer(self.data, dtype=_CODES[self.dtype][1]).reshape(self.shape)
+        view = np.frombuffer(self.data, dtype=_CODES[self.dtype][1]).reshape(self.shape)
+        view.flags.writeable = False
+        return view
 
     def tolist(self) -> list[Any]:
         """The elements as Python numbers."""

@@ -55,8 +55,14 @@ class Batch:
         return len(self._reserved)
 
     @property
-    def running(self) -> int:
-        return len(self._running)
+    def running_ids(self) -> list[str]:
+        """Sequences that take part in steps, in order of arrival."""
+        return list(self._running)
+
+    @property
+    def tokens_left(self) -> int:
+        """Known tokens of the running sequences that have no KV yet."""
+        return sum(sequence.left for sequence in self._running.values())
 
     def can_reserve(self, longest: int) -> bool:
         """Is there room for a sequence of at most `longest` tokens?"""
@@ -69,13 +75,16 @@ class Batch:
 
     def reserve(self, id: str, longest: int) -> int:
         """Take a slot and room; returns the number of blocks."""
-        assert id not in self._reserved and self.can_reserve(longest)
+        assert id not in self._reserved
+        assert self.can_reserve(longest)
         self._reserved[id] = blocks_for(longest)
         return self._reserved[id]
 
     def join(self, id: str, known: int, done: int) -> None:
         """A reserved sequence takes part from the next step on."""
-        assert id in self._reserved and id not in self._running and 0 <= done < known
+        assert id in self._reserved
+        assert id not in self._running
+        assert 0 <= done < known
         self._running[id] = Running(id, known, done, self._reserved[id])
 
     def leave(self, id: str) -> None:

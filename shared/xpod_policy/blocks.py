@@ -8,7 +8,7 @@ Source: MemServe (2406.17565) names 16-token blocks by prompt prefix; here the p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,21 @@ def block_refs(root: bytes, tokens: Sequence[int]) -> list[BlockRef]:
         parent = child(parent, piece)
         refs.append(BlockRef(parent, start, len(piece)))
     return refs
+
+
+def covering(candidates: Sequence[BlockRef], found: Container[bytes]) -> list[BlockRef]:
+    """The longest prefix that the found blocks cover without a gap; of two at one place, the one with more tokens."""
+    prefix: list[BlockRef] = []
+    by_start: dict[int, BlockRef] = {}
+    for ref in candidates:
+        best = by_start.get(ref.start)
+        if ref.name in found and (best is None or best.tokens < ref.tokens):
+            by_start[ref.start] = ref
+    following = by_start.get(0)
+    while following is not None:
+        prefix.append(following)
+        following = by_start.get(following.end)
+    return prefix
 
 
 def blocks_for(tokens: int) -> int:

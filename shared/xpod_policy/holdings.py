@@ -67,6 +67,11 @@ class RoutingTable:
             self._rebuild()
 
     @property
+    def held(self) -> Mapping[str, Mapping[int, frozenset[int]]]:
+        """Shard → layer → experts, as last heard."""
+        return self._held
+
+    @property
     def shards(self) -> tuple[str, ...]:
         return self._order
 

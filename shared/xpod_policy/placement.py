@@ -26,10 +26,10 @@ def place(
     ordered = sorted(set(shards))
     if not ordered:
         return {}
-    before = previous or {}
+    before, every = previous or {}, set(range(experts))
     result: Assignment = {shard: {} for shard in ordered}
     for number, layer in enumerate(moe_layers):
-        kept = {shard: set(before.get(shard, {}).get(layer, ())) for shard in ordered}
+        kept = {shard: set(before.get(shard, {}).get(layer, ())) & every for shard in ordered}
         for shard, held in _place_layer(ordered, experts, min(copies, len(ordered)), kept, number).items():
             result[shard][layer] = frozenset(held)
     return result
@@ -41,18 +41,31 @@ def _place_layer(
     """One layer; `turn` rotates who takes the remainder, so that it evens out over the layers."""
     order = [shards[(turn + i) % len(shards)] for i in range(len(shards))]
     floor, extra = divmod(experts * copies, len(shards))
-    quota = {shard: floor + (i < extra) for i, shard in enumerate(order)}
+    eager = sorted(order, key=lambda shard: len(kept[shard]) <= floor)  # the remainder goes where it already is
+    quota = {shard: floor + (i < extra) for i, shard in enumerate(eager)}
     held = {shard: set() for shard in shards}  # type: dict[str, set[int]]
     count = dict.fromkeys(range(experts), 0)
     for shard in order:  # first what may stay
         for expert in sorted(kept[shard]):
-            if expert < experts and count[expert] < copies and len(held[shard]) < quota[shard]:
+            if count[expert] < copies and len(held[shard]) < quota[shard]:
                 held[shard].add(expert)
                 count[expert] += 1
     for expert in sorted(count, key=lambda e: (count[e], e)):  # then what is missing
         while count[expert] < copies:
             free = [shard for shard in order if expert not in held[shard]]
             shard = max(free, key=lambda s: (quota[s] - len(held[s]), -order.index(s)))
+            if len(held[shard]) == quota[shard]:
+                _make_room(shard, order, quota, held, kept)
             held[shard].add(expert)
             count[expert] += 1
     return held
+
+
+def _make_room(
+    shard: str, order: list[str], quota: dict[str, int], held: dict[str, set[int]], kept: dict[str, set[int]]
+) -> None:
+    """Whoever has room holds the missing expert already, so `shard` hands over another (one on the move, if any)."""
+    heir = next(other for other in order if len(held[other]) < quota[other])
+    moved = min(held[shard] - held[heir], key=lambda expert: (expert in kept[shard], expert))
+    held[shard].remove(moved)
+    held[heir].add(moved)

@@ -19,13 +19,14 @@ Phase = Literal["new", "prefill", "decode", "done"]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One generated token; `finish` is empty, `stop` or `length`."""
+    """One generated token; `finish` is empty, `stop` or `length`; token 0 says how much of the prompt was cached."""
 
     index: int
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
     finish: str = ""
+    cached: int = 0
 
     def same_bits(self, other: Token) -> bool:
         """Equal to the bit, logprob included."""
@@ -59,9 +60,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Tell `worker` that the session is not wanted there."""
+    """Tell `worker` that the session is not wanted there under `epoch` or an earlier one."""
 
     worker: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +115,24 @@ class Session:
     def assigned(self, epoch: int, worker: str) -> list[Instruction]:
         """A worker accepted the session under `epoch`."""
         if self.phase == "done" or epoch != self.epoch:
-            return [Release(worker)]
+            return [Release(worker, epoch)]
         self.worker = worker
         return []
 
     def unplaced(self, epoch: int, code: str, reason: str) -> list[Instruction]:
         """No worker could be found in time."""
-        return [] if epoch != self.epoch else self._fail(code, reason)
+        return [] if self.phase == "done" or epoch != self.epoch else self._fail(code, reason)
 
-    def prefill_done(self, epoch: int, cached: int, first: Token) -> list[Instruction]:
+    def prefill_done(self, epoch: int, first: Token) -> list[Instruction]:
         """The prompt's KV is stored; `first` is token 0, which may have arrived by itself before."""
         if self.phase != "prefill" or epoch != self.epoch:
             return []
-        self.cached = max(self.cached, cached)
         self.prefilled = True
         return self.token(first)
 
     def token(self, token: Token) -> list[Instruction]:
         """A token arrived, from whomever and under whatever epoch."""
-        if self.phase in ("new", "done"):
+        if self.phase in ("new", "done") or token.index < 0:
             return []
         known = self.tokens[token.index] if token.index < len(self.tokens) else self.ahead.get(token.index)
         if known is not None:
@@ -144,6 +145,7 @@ class Session:
         out: list[Instruction] = []
         while (token := self.ahead.pop(len(self.tokens), None)) is not None:
             self.tokens.append(token)
+            self.cached += token.cached
             out.append(Emit(token))
             if token.finish:
                 self.phase = "done"
@@ -190,9 +192,11 @@ class Session:
         if self.phase == "done":
             return []
         self.phase = "done"
-        return [] if self.worker is None else [Release(self.worker)]
+        return self._release()
 
     def _fail(self, code: str, reason: str) -> list[Instruction]:
         self.phase = "done"
-        release: list[Instruction] = [] if self.worker is None else [Release(self.worker)]
-        return [*release, Fail(code, reason)]
+        return [*self._release(), Fail(code, reason)]
+
+    def _release(self) -> list[Instruction]:
+        return [] if self.worker is None else [Release(self.worker, self.epoch)]

@@ -8,7 +8,7 @@ from xpod_proto.tensor import Tensor
 
 @message(64)
 class DecodeTask(Message):
-    """Go on with a session: `prompt` and the tokens `generated` so far (u32), answered by Ack when a slot is reserved."""
+    """Go on with a session: `prompt` and the tokens `generated` so far (u32). Answered by Ack once a slot is taken."""
 
     session: str
     epoch: int
@@ -20,9 +20,10 @@ class DecodeTask(Message):
 
 @message(65)
 class CancelSession(Message):
-    """Nobody wants this session any more: free its slot and blocks. Sent to prefill and decode workers."""
+    """Nobody wants this session under `epoch` or an earlier one: free its slot and blocks. Prefill takes it too."""
 
     session: str
+    epoch: int
 
 
 @message(66)

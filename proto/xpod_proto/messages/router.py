@@ -1,5 +1,9 @@
 """What a router receives."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from xpod_proto.registry import Message, message
 
 
@@ -7,26 +11,27 @@ from xpod_proto.registry import Message, message
 class TokenEvent(Message):
     """Token `index` of a session (0 is the first generated). A non-empty `finish` ends it: stop or length.
 
-    `top` holds the alternatives asked for, as (token, logprob), the likeliest first.
+    `top` holds the alternatives asked for, as (token, logprob), the likeliest first. `cached` says, with token 0,
+    how many of the prompt's tokens were found in MemPool and not computed.
     """
 
     session: str
     epoch: int
-    index: int
+    index: Annotated[int, Field(ge=0)]
     token: int
     logprob: float
     finish: str = ""
     top: tuple[tuple[int, float], ...] = ()
+    cached: int = 0
 
 
 @message(81)
 class PrefillDone(Message):
-    """The prompt's KV is in MemPool; `cached` of its tokens were found there; `first` repeats token 0."""
+    """The prompt's KV is in MemPool; `first` repeats token 0."""
 
     session: str
     epoch: int
     worker: str
-    cached: int
     first: TokenEvent
 
 

@@ -1,0 +1,1 @@
+"""Who does it: the services of a pod and its command line."""

@@ -1,0 +1,89 @@
+"""One sequence on a worker: its facts, its KV blocks, and what it has said so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from xpod_model.attention_half import Segment
+from xpod_model.sampler import Sampled, Sampling
+from xpod_policy.blocks import BlockRef, block_refs
+from xpod_policy.finish import finish_reason
+from xpod_proto import SamplingSpec, TokenEvent
+
+
+@dataclass(slots=True)
+class Sequence:
+    """`prompt` and `generated` are token ids; `table` is the KV block table; `stored` counts blocks given away."""
+
+    id: str
+    epoch: int
+    router: str
+    prompt: list[int]
+    generated: list[int]
+    spec: SamplingSpec
+    table: list[int] = field(default_factory=list)
+    loaded: int = 0
+    stored: int = 0
+    events: list[TokenEvent] = field(default_factory=list)
+
+    @property
+    def known(self) -> int:
+        """Tokens known: prompt and generated."""
+        return len(self.prompt) + len(self.generated)
+
+    def tokens(self, start: int, stop: int) -> list[int]:
+        """Tokens at positions start … stop - 1."""
+        split = len(self.prompt)
+        if start >= split:
+            return self.generated[start - split : stop - split]
+        return self.prompt[start:stop] + self.generated[: max(0, stop - split)]
+
+    def segment(self, start: int, count: int) -> Segment:
+        """The piece of work that computes `count` tokens from `start`; it wants logits if it reaches the end."""
+        stop = start + count
+        return Segment(self.tokens(start, stop), start, self.table, wants_logits=stop == self.known)
+
+    def loadable(self, root: bytes) -> list[BlockRef]:
+        """Blocks that MemPool may have of what must be known: full ones, and the prompt's partial tail."""
+        tail = block_refs(root, self.prompt)[-1]
+        full = [ref for ref in block_refs(root, self.tokens(0, self.known)) if ref.full]
+        return full if tail.full else [*full, tail]
+
+    def add(self, sampled: Sampled, eos: tuple[int, ...]) -> TokenEvent:
+        """Append a sampled token and return what to say about it."""
+        index = len(self.generated)
+        spec = self.spec
+        finish = finish_reason(
+            sampled.token,
+            index,
+            max_tokens=spec.max_tokens,
+            min_tokens=spec.min_tokens,
+            ignore_eos=spec.ignore_eos,
+            eos=eos,
+            stops=spec.stop_token_ids,
+        )
+        self.generated.append(sampled.token)
+        cached = self.loaded if index == 0 else 0
+        event = TokenEvent(
+            self.id, self.epoch, index, sampled.token, sampled.logprob, finish, sampled.top, cached
+        )
+        self.events.append(event)
+        return event
+
+
+def to_sampling(spec: SamplingSpec, eos: tuple[int, ...]) -> Sampling:
+    """The sampler's parameters from the wire's."""
+    return Sampling(
+        temperature=spec.temperature,
+        top_p=spec.top_p,
+        top_k=spec.top_k,
+        min_p=spec.min_p,
+        repetition_penalty=spec.repetition_penalty,
+        presence_penalty=spec.presence_penalty,
+        frequency_penalty=spec.frequency_penalty,
+        logit_bias=spec.logit_bias,
+        seed=spec.seed,
+        min_tokens=spec.min_tokens,
+        eos_token_ids=tuple(dict.fromkeys((*eos, *spec.stop_token_ids))),
+        logprobs=spec.logprobs,
+    )

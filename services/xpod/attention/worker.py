@@ -1,0 +1,222 @@
+"""What a prefill and a decode process have in common: half of a model, a KV cache, an engine, and its way around.
+
+Subclasses say what becomes of a sequence that has sampled a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field
+
+from xpod.attention.engine import Engine, Step
+from xpod.attention.hop import Hop
+from xpod.attention.pool import PoolClient
+from xpod.attention.sequence import Sequence
+from xpod.common.experts import ExpertDirectory
+from xpod.common.service import Service
+from xpod_model.attention_half import AttentionHalf
+from xpod_model.checkpoint import Checkpoint
+from xpod_model.fingerprint import numerics_fingerprint
+from xpod_model.kv import KVCache
+from xpod_policy.batch import Batch
+from xpod_policy.blocks import namespace
+from xpod_policy.membership import Change
+from xpod_proto import (
+    CancelSession,
+    Holdings,
+    Message,
+    ReplayTokens,
+    SessionFailed,
+    TokenEvent,
+    TokenHistory,
+    subjects,
+)
+from xpod_proto.messages import Value
+from xpod_runtime.bus import Bus
+from xpod_runtime.compute import ComputeThread
+from xpod_runtime.config import ServiceConfig
+from xpod_runtime.errors import XpodError
+from xpod_runtime.handlers import handles
+
+REMEMBERED = 1024
+
+
+class WorkerConfig(ServiceConfig):
+    """What prefill and decode are told besides."""
+
+    max_num_seqs: Annotated[int, Field(ge=1, description="sequences in one batch")] = 64
+    max_num_batched_tokens: Annotated[int, Field(ge=1, description="tokens in one step")] = 512
+    kv_bytes: Annotated[int, Field(ge=1, description="bytes for the KV cache")] = 1 << 30
+
+
+class Worker(Service):
+    """Loads its half of the model in `setup` and steps its engine for ever."""
+
+    config: WorkerConfig
+
+    def __init__(self, config: WorkerConfig, data: Bus, control: Bus) -> None:
+        super().__init__(config, data, control)
+        self.compute = ComputeThread()
+        self.wake = asyncio.Event()
+        self.idle = asyncio.Event()
+        self._model = ""
+        self._past: OrderedDict[str, tuple[TokenEvent, ...]] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def setup(self) -> None:
+        config = self.config
+        checkpoint = Checkpoint.open(Path(config.model))
+        half = await self.compute.run(self._load_half, checkpoint)
+        self._model = checkpoint.identity
+        dtype = half.kv_spec().dtype
+        self.fingerprint = await self.compute.run(numerics_fingerprint, dtype)
+        self.directory = ExpertDirectory(half.config.experts, half.config.moe_layers)
+        self.view.listen(self._on_change)
+        await self.listen(subjects.holdings(self.pod), control=True)
+        await self.open_view(model=self._model, fingerprint=self.fingerprint)
+        spec = half.kv_spec()
+        blocks = max(1, config.kv_bytes // spec.bytes_per_block)
+        self.root = namespace(self._model, dtype, self.fingerprint)
+        self.pool = PoolClient(self.data, self.pod, lambda: [m.name for m in self.view.usable("mempool")])
+        self.engine = Engine(
+            half,
+            KVCache(spec, blocks, config.device),
+            Batch(config.max_num_seqs, config.max_num_batched_tokens, blocks),
+            Hop(self.data, self.pod, self.directory, dtype),
+            self.compute,
+            root=self.root,
+            eos=half.config.eos_token_ids,
+        )
+        self.permanent("steps", self._steps)
+
+    def _load_half(self, checkpoint: Checkpoint) -> AttentionHalf:
+        torch.set_num_threads(self.config.threads)
+        return AttentionHalf.load(checkpoint, self.config.dtype, self.config.device)
+
+    async def teardown(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self.compute.close()
+
+    def detail(self) -> dict[str, Value]:
+        return {"model": self._model, "dtype": self.config.dtype, "device": self.config.device}
+
+    def load(self) -> dict[str, Value]:
+        if not hasattr(self, "engine"):
+            return {}
+        batch = self.engine.batch
+        return {
+            "sequences": batch.reserved_sequences,
+            "slots_free": batch.max_sequences - batch.reserved_sequences,
+            "blocks_free": batch.total_blocks - batch.reserved_blocks,
+            "blocks_reserved": batch.reserved_blocks,
+            "busy_seconds": round(self.compute.busy_seconds, 3),
+        }
+
+    # the pod
+
+    async def _on_change(self, change: Change) -> None:
+        if change.member.kind == "expert" and not (change.member.alive and self.view.matches(change.member)):
+            await self.directory.gone(change.member.name)
+
+    @handles(Holdings)
+    async def on_holdings(self, message: Holdings) -> None:
+        await self.directory.heard(message)
+
+    # the batch
+
+    async def _steps(self) -> None:
+        """Step for as long as there is something to do, then wait for it."""
+        while True:
+            self.wake.clear()
+            self.see_if_idle()
+            step = await self._step()
+            if step is None:
+                await self.wake.wait()
+                continue
+            await self.after(step)
+
+    def working(self) -> bool:
+        """Is there a session here that must not be left alone?"""
+        return bool(self.engine.sequences)
+
+    def see_if_idle(self) -> None:
+        """Let a drain go on once nothing is left to do."""
+        if self.working():
+            self.idle.clear()
+        else:
+            self.idle.set()
+
+    async def _step(self) -> Step | None:
+        try:
+            return await self.engine.step()
+        except XpodError as error:
+            await self._fail_running(error.code, str(error))
+        except Exception as error:
+            self.log.exception("step failed")
+            await self._fail_running("internal", f"{type(error).__name__}: {error}")
+        return Step([], [])
+
+    async def _fail_running(self, code: str, reason: str) -> None:
+        for id in self.engine.batch.running_ids:
+            await self.fail(self.engine.sequences[id], code, reason)
+
+    @abstractmethod
+    async def after(self, step: Step) -> None:
+        """Say what was sampled, and see who leaves."""
+
+    async def say(self, event: TokenEvent) -> None:
+        """Publish a token to whoever follows the session."""
+        await self.data.publish(subjects.tokens(self.pod, event.session), event)
+
+    async def fail(self, sequence: Sequence, code: str, reason: str) -> None:
+        """Give a session up, and tell its router why."""
+        self.log.error("session failed", session=sequence.id, epoch=sequence.epoch, code=code, reason=reason)
+        self.engine.close(sequence.id)
+        failed = SessionFailed(sequence.id, sequence.epoch, self.member, code, reason)
+        await self.data.publish(subjects.mailbox(self.pod, "router", sequence.router), failed)
+
+    async def start_joining(self, sequence: Sequence) -> None:
+        """Load what MemPool has of a sequence and let it run."""
+        try:
+            candidates = sequence.loadable(self.root)
+            await self.engine.join(sequence, candidates, await self.pool.load(candidates))
+        except Exception as error:
+            self.log.exception("session could not start", session=sequence.id)
+            await self.fail(sequence, "internal", f"{type(error).__name__}: {error}")
+        self.wake.set()
+
+    def remember(self, sequence: Sequence) -> None:
+        """Keep what a finished sequence said, for a router that missed a part of it."""
+        self._past[sequence.id] = tuple(sequence.events)
+        while len(self._past) > REMEMBERED:
+            self._past.popitem(last=False)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine beside the steps, until it ends or the worker does."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # messages of both kinds
+
+    @handles(CancelSession)
+    async def on_cancel(self, message: CancelSession) -> None:
+        sequence = self.engine.sequences.get(message.session)
+        if sequence is not None and sequence.epoch <= message.epoch:
+            self.engine.close(message.session)
+            self.wake.set()
+
+    @handles(ReplayTokens)
+    async def on_replay(self, message: ReplayTokens) -> Message:
+        sequence = self.engine.sequences.get(message.session)
+        events = tuple(sequence.events) if sequence else self._past.get(message.session)
+        missed = tuple(event for event in events or () if event.index >= message.start)
+        return TokenHistory(message.session, events is not None, missed)

@@ -1,0 +1,1 @@
+"""What every service shares: settings, the view of the pod, the process entry."""

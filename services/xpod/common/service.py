@@ -1,0 +1,50 @@
+"""An actor that sees its pod: the base of every service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+from xpod.common.view import PodView
+from xpod_runtime.actor import Actor
+from xpod_runtime.bus import Bus
+from xpod_runtime.config import ServiceConfig
+from xpod_runtime.errors import XpodError
+from xpod_runtime.supervision import ChildSpec
+
+
+class Draining(XpodError):
+    """This member takes no new work; another will."""
+
+    code = "draining"
+
+
+class Service(Actor):
+    """`open_view` in `setup` gives it `view`; `permanent` adds a task that is restarted when it fails."""
+
+    kind: ClassVar[str] = ""
+
+    def __init__(self, config: ServiceConfig, data: Bus, control: Bus) -> None:
+        super().__init__(config, data, control)
+        self.view = PodView(control, self.pod)
+
+    async def open_view(self, *, model: str = "", fingerprint: str = "") -> None:
+        """Begin to watch the pod; members of another model or other numerics are not used."""
+        self.view.expect(model, fingerprint)
+        await self.view.start()
+        self.tree.add(ChildSpec("view", self.view.watch))
+
+    def permanent(self, name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `start` (a coroutine function) for as long as the member lives."""
+        self.tree.add(ChildSpec(name, start))
+
+    def refuse_when_draining(self) -> None:
+        """Raises Draining once the member has been asked to leave."""
+        if self.state not in ("up", "starting"):
+            raise Draining(f"{self.member} is leaving")
+
+
+def now() -> float:
+    """The clock of deadlines and silences, in seconds."""
+    return time.monotonic()

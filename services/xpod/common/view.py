@@ -1,0 +1,136 @@
+"""A member's view of its pod: the membership table, fed from the control connection.
+
+Wraps the pure table with subscriptions, a clock and callbacks. Members that run another model or other numerics
+are seen, but not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import structlog
+
+from xpod_policy.membership import Change, Member, Membership, State
+from xpod_proto import Down, Heartbeat, Hello, Message, RollCall, subjects
+from xpod_runtime.bus import Bus
+
+log = structlog.get_logger(__name__)
+Listener = Callable[[Change], Awaitable[None]]
+TICK = 0.25
+
+
+class PodView:
+    """Who is there, once `start` was called."""
+
+    def __init__(self, bus: Bus, pod: str) -> None:
+        self._bus = bus
+        self._pod = pod
+        self._model = ""
+        self._fingerprint = ""
+        self._listeners: list[Listener] = []
+        self._beat_listeners: list[Callable[[str], None]] = []
+        self._change = asyncio.Condition()
+        self.table = Membership()
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` for every change of a member's state."""
+        self._listeners.append(listener)
+
+    def on_heartbeat(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the member's name at each heartbeat, after its load was taken in."""
+        self._beat_listeners.append(listener)
+
+    def expect(self, model: str, fingerprint: str) -> None:
+        """From now on a member must have this model and these numerics (where not empty) to be usable."""
+        self._model, self._fingerprint = model, fingerprint
+
+    async def start(self) -> None:
+        """Subscribe, and ask everyone to say hello."""
+        await self._bus.subscribe(subjects.hello(self._pod), self._on_hello)
+        await self._bus.subscribe(subjects.heartbeat(self._pod), self._on_heartbeat)
+        await self._bus.subscribe(subjects.down(self._pod), self._on_down)
+        await self._bus.flush()
+        await self._roll_call()
+
+    async def watch(self) -> None:
+        """Judge silent members, for ever."""
+        while True:
+            await asyncio.sleep(TICK)
+            await self._tell(self.table.tick(time.monotonic()))
+
+    def usable(self, kind: str) -> list[Member]:
+        """Members of a kind that may be given work of this pod's model."""
+        return [member for member in self.table.usable(kind) if self.matches(member)]
+
+    def matches(self, member: Member) -> bool:
+        """Does the member compute with our model and our numerics?"""
+        model = member.detail.get("model", "")
+        same_model = not (self._model and model) or model == self._model
+        same_numerics = (
+            not (self._fingerprint and member.fingerprint) or member.fingerprint == self._fingerprint
+        )
+        return same_model and same_numerics
+
+    async def changed(self, timeout: float) -> bool:
+        """Wait for the next heartbeat or change of anybody; False after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout), self._change:
+                await self._change.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _roll_call(self) -> None:
+        await self._bus.publish(subjects.hello(self._pod), RollCall(""))
+
+    async def _on_hello(self, message: Message) -> None:
+        if not isinstance(message, Hello):
+            return
+        now = time.monotonic()
+        member = Member(
+            message.member,
+            message.kind,
+            message.incarnation,
+            message.pid,
+            message.host,
+            message.fingerprint,
+            cast(State, message.state),
+            since=now,
+            heard=now,
+            detail=message.detail,
+        )
+        if not self.matches(member):
+            log.error("member computes something else and is not used", who=member.name, detail=member.detail)
+        await self._tell(self.table.hello(member))
+
+    async def _on_heartbeat(self, message: Message) -> None:
+        if not isinstance(message, Heartbeat):
+            return
+        changes = self.table.heartbeat(
+            message.member, message.incarnation, cast(State, message.state), message.load, time.monotonic()
+        )
+        if changes is None:
+            await self._roll_call()
+        for listener in self._beat_listeners:
+            listener(message.member)
+        await self._tell(changes or [])
+
+    async def _on_down(self, message: Message) -> None:
+        if isinstance(message, Down):
+            await self._tell(
+                self.table.down(message.member, message.incarnation, message.reason, time.monotonic())
+            )
+
+    async def _tell(self, changes: list[Change]) -> None:
+        for change in changes:
+            level = log.warning if change.member.state in ("suspect", "down") else log.info
+            level(
+                "member", who=change.member.name, state=change.member.state, was=change.was, why=change.reason
+            )
+            for listener in self._listeners:
+                await listener(change)
+        async with self._change:
+            self._change.notify_all()

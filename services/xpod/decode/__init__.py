@@ -1,0 +1,1 @@
+"""Decode-attention workers: the running batch of a pod."""

@@ -1,0 +1,86 @@
+"""A decode worker: it takes prefilled sequences into its running batch and says a token a step for each.
+
+Deferred transfer, as in xDeepServe (2508.02520): the router's task carries names only; the worker reserves a
+slot, answers, and then pulls the blocks itself. Blocks that become full go to MemPool, as checkpoint for
+failover and as cache for the next turn (MemServe's PD-Caching-3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from xpod.attention.engine import Step
+from xpod.attention.sequence import Sequence
+from xpod.attention.worker import Worker, WorkerConfig
+from xpod_proto import Ack, BlockData, DecodeTask, Message
+from xpod_runtime.bus import Bus
+from xpod_runtime.handlers import handles
+
+STORE_BACKLOG = 1024
+
+
+class DecodeConfig(WorkerConfig):
+    kind = "decode"
+
+
+class Decode(Worker):
+    """Continuous batching: sequences join and leave between steps."""
+
+    kind = "decode"
+
+    def __init__(self, config: DecodeConfig, data: Bus, control: Bus) -> None:
+        super().__init__(config, data, control)
+        self._to_store: asyncio.Queue[BlockData] = asyncio.Queue(STORE_BACKLOG)
+
+    async def setup(self) -> None:
+        await super().setup()
+        self.permanent("store", self._store)
+
+    @handles(DecodeTask)
+    async def on_task(self, task: DecodeTask) -> Message:
+        """Take a slot; the same session under a newer epoch is the same work for another router's ears."""
+        self.refuse_when_draining()
+        known = self.engine.sequences.get(task.session)
+        if known is not None and self.engine.wanted(task.session):
+            known.epoch, known.router = max(known.epoch, task.epoch), task.router
+            return Ack("already running")
+        sequence = Sequence(
+            task.session,
+            task.epoch,
+            task.router,
+            task.prompt.tolist(),
+            task.generated.tolist(),
+            task.sampling,
+        )
+        self.engine.open(sequence, len(sequence.prompt) + task.sampling.max_tokens)
+        self.spawn(self.start_joining(sequence))
+        return Ack()
+
+    async def after(self, step: Step) -> None:
+        for sequence, event in step.said:
+            if not self.engine.wanted(sequence.id):
+                continue
+            await self.say(event)
+            if event.finish:
+                self.remember(sequence)
+                self.engine.close(sequence.id)
+        for block in (block for _, blocks in step.filled for block in blocks):
+            if (
+                not self._to_store.full()
+            ):  # soft state: under pressure a checkpoint is skipped, not waited for
+                self._to_store.put_nowait(block)
+
+    async def _store(self) -> None:
+        while True:
+            blocks = [await self._to_store.get()]
+            while not self._to_store.empty():
+                blocks.append(self._to_store.get_nowait())
+            await self.pool.store(blocks)
+
+    async def drain(self) -> None:
+        """Let the sequences finish; those that do not in time go to another worker."""
+        try:
+            await self.idle.wait()
+        finally:
+            for sequence in list(self.engine.sequences.values()):
+                await self.fail(sequence, "draining", f"{self.member} is leaving")

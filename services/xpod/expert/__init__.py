@@ -1,0 +1,1 @@
+"""Expert shards: pure functions from rows to rows, for the experts that they hold."""

@@ -1,0 +1,230 @@
+"""An expert shard: it loads what the placement wishes, says what it holds, and answers expert calls.
+
+An expert that the placement takes away is dropped only when another shard says that it holds it, so that a
+move never leaves an expert without a holder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+
+from xpod.common.experts import ExpertDirectory
+from xpod.common.service import Service
+from xpod.expert.calls import Call, CallQueue, run_merged
+from xpod_model.checkpoint import Checkpoint
+from xpod_model.errors import MissingExpert, ModelError
+from xpod_model.experts import ExpertSet
+from xpod_model.fingerprint import numerics_fingerprint
+from xpod_policy.holdings import from_bitmap, to_bitmap
+from xpod_policy.membership import Change
+from xpod_proto import ExpertCall, ExpertReply, Holdings, Message, Placement, RollCall, Tensor, subjects
+from xpod_proto.messages import Value
+from xpod_runtime.bus import Bus
+from xpod_runtime.compute import ComputeThread
+from xpod_runtime.config import ServiceConfig
+from xpod_runtime.errors import XpodError
+from xpod_runtime.handlers import handles
+
+
+class NotHeld(XpodError):
+    """This shard does not hold an expert that it was asked for."""
+
+    code = "missing_expert"
+
+
+class BadCall(XpodError):
+    """The call's tensors do not fit the model."""
+
+    code = "bad_request"
+
+
+class ExpertConfig(ServiceConfig):
+    kind = "expert"
+
+    announce: Annotated[float, Field(gt=0, description="seconds between announcements of holdings")] = 2.0
+
+
+class Expert(Service):
+    """Holds experts, serves calls."""
+
+    kind = "expert"
+    config: ExpertConfig
+
+    def __init__(self, config: ExpertConfig, data: Bus, control: Bus) -> None:
+        super().__init__(config, data, control)
+        self.compute = ComputeThread()
+        self._calls = CallQueue()
+        self._model = ""
+        self._moe_layers: tuple[int, ...] = ()
+        self._wish: Placement | None = None
+        self._wished = asyncio.Event()
+        self._version = 0
+        self._served = 0
+
+    async def setup(self) -> None:
+        self._checkpoint = Checkpoint.open(Path(self.config.model))
+        self._checkpoint.validate()
+        self._model = self._checkpoint.identity
+        self._moe_layers = self._checkpoint.config.moe_layers
+        self._experts = await self.compute.run(self._make_set)
+        self.wire_dtype = "fp32" if self._experts.dtype == torch.float32 else "bf16"
+        self.fingerprint = await self.compute.run(numerics_fingerprint, self.wire_dtype)
+        self._others = ExpertDirectory(self._checkpoint.config.experts, self._moe_layers)
+        self.view.listen(self._on_change)
+        await self.listen(subjects.placement(self.pod), control=True)
+        await self.listen(subjects.holdings(self.pod), control=True)
+        await self.open_view(model=self._model, fingerprint=self.fingerprint)
+        self.permanent("serve", self._serve)
+        self.permanent("fulfil", self._fulfil)
+        self.permanent("announce", self._announce_often)
+
+    def _make_set(self) -> ExpertSet:
+        torch.set_num_threads(self.config.threads)
+        return ExpertSet(self._checkpoint, self.config.dtype, self.config.device)
+
+    async def teardown(self) -> None:
+        await self.compute.close()
+
+    def detail(self) -> dict[str, Value]:
+        return {"model": self._model, "dtype": self.config.dtype, "device": self.config.device}
+
+    def load(self) -> dict[str, Value]:
+        held = len(self._experts.held) if hasattr(self, "_experts") else 0
+        return {
+            "held": held,
+            "calls_waiting": len(self._calls),
+            "calls": self._served,
+            "placement_epoch": self._wish.epoch if self._wish else 0,
+            "busy_seconds": round(self.compute.busy_seconds, 3),
+        }
+
+    # calls
+
+    @handles(ExpertCall)
+    async def on_call(self, call: ExpertCall) -> Message:
+        self._check(call)
+        result: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._calls.put(
+            Call(call.layer, call.rows.numpy(), call.row_of.numpy(), call.expert_of.numpy(), result)  # type: ignore[arg-type]
+        )
+        return ExpertReply(Tensor.of(await result, self.wire_dtype))  # type: ignore[arg-type]
+
+    def _check(self, call: ExpertCall) -> None:
+        config = self._checkpoint.config
+        rows, row_of, expert_of = call.rows, call.row_of, call.expert_of
+        fits = (
+            call.layer in config.moe_layers
+            and (rows.dtype, row_of.dtype, expert_of.dtype) == (self.wire_dtype, "i32", "i32")
+            and len(rows.shape) == 2
+            and rows.shape[1] == config.hidden
+            and len(row_of.shape) == 1
+            and row_of.shape == expert_of.shape
+            and row_of.shape[0] > 0
+            and 0 <= row_of.numpy().min() <= row_of.numpy().max() < rows.shape[0]
+            and 0 <= expert_of.numpy().min() <= expert_of.numpy().max() < config.experts
+        )
+        if not fits:
+            raise BadCall(
+                f"a call for layer {call.layer} with rows {rows.dtype} {rows.shape} does not fit the model"
+            )
+
+    async def _serve(self) -> None:
+        while True:
+            calls = await self._calls.take()
+            try:
+                results = await self.compute.run(run_merged, self._experts, calls)
+            except MissingExpert:
+                await self._serve_alone(calls)
+                continue
+            except Exception as error:
+                self._fail(calls, error)
+                raise
+            self._served += len(calls)
+            for call, result in zip(calls, results, strict=True):
+                if not call.result.done():
+                    call.result.set_result(result)
+
+    async def _serve_alone(self, calls: list[Call]) -> None:
+        """Some expert is not held: only the calls that want it are refused."""
+        for call in calls:
+            try:
+                (result,) = await self.compute.run(run_merged, self._experts, [call])
+            except MissingExpert as error:
+                self._fail([call], NotHeld(str(error)))
+            else:
+                call.result.set_result(result)
+
+    def _fail(self, calls: list[Call], error: Exception) -> None:
+        for call in calls:
+            if not call.result.done():
+                call.result.set_exception(error)
+
+    # placement and holdings
+
+    @handles(Placement)
+    async def on_placement(self, message: Placement) -> None:
+        if self._wish is None or message.epoch > self._wish.epoch:
+            self._wish = message
+            self._wished.set()
+
+    @handles(Holdings)
+    async def on_holdings(self, message: Holdings) -> None:
+        if message.member != self.member:
+            await self._others.heard(message)
+            self._wished.set()
+
+    @handles(RollCall)
+    async def on_roll_call(self, message: RollCall) -> None:
+        if self.state == "up":
+            await self._announce_holdings()
+
+    async def _on_change(self, change: Change) -> None:
+        if change.member.kind == "expert" and not (change.member.alive and self.view.matches(change.member)):
+            await self._others.gone(change.member.name)
+
+    async def _fulfil(self) -> None:
+        """Bring the holdings to what the placement wishes, over and over."""
+        while True:
+            await self._wished.wait()
+            self._wished.clear()
+            if self._wish is None:
+                continue
+            wish = self._wish.shards.get(self.member, {})
+            wanted = {(layer, expert) for layer, bitmap in wish.items() for expert in from_bitmap(bitmap)}
+            if await self._load(wanted - self._experts.held) + self._drop(self._experts.held - wanted):
+                await self._announce_holdings()
+
+    async def _load(self, wanted: set[tuple[int, int]]) -> int:
+        """Load one by one, so that calls get their turn in between."""
+        for layer, expert in sorted(wanted):
+            try:
+                await self.compute.run(self._experts.load, layer, expert)
+            except ModelError:
+                self.log.exception("expert cannot be loaded", layer=layer, expert=expert)
+        return len(wanted)
+
+    def _drop(self, unwanted: set[tuple[int, int]]) -> int:
+        spare = [pair for pair in unwanted if self._others.routing.holders(*pair)]
+        for pair in spare:
+            self._experts.drop(*pair)
+        return len(spare)
+
+    async def _announce_holdings(self) -> None:
+        total = self._checkpoint.config.experts
+        held: dict[int, list[int]] = {layer: [] for layer in self._moe_layers}
+        for layer, expert in self._experts.held:
+            held[layer].append(expert)
+        self._version += 1
+        layers = {layer: to_bitmap(experts, total) for layer, experts in held.items()}
+        message = Holdings(self.member, self.incarnation, self._version, layers)
+        await self.control.publish(subjects.holdings(self.pod), message)
+
+    async def _announce_often(self) -> None:
+        while True:
+            await self._announce_holdings()
+            await asyncio.sleep(self.config.announce)

@@ -1,0 +1,1 @@
+"""MemPool nodes: the pod's memory for KV blocks."""

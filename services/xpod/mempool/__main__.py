@@ -1,0 +1,9 @@
+"""`python -m xpod.mempool`: one MemPool node."""
+
+import sys
+
+from xpod.mempool.node import MemPool, MemPoolConfig
+from xpod_runtime.process import main
+
+if __name__ == "__main__":
+    sys.exit(main(MemPool, MemPoolConfig))

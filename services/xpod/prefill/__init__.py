@@ -1,0 +1,1 @@
+"""Prefill workers: prompts into KV, and the first token."""

@@ -1,0 +1,126 @@
+"""A prefill worker: a prompt in chunks, its KV to MemPool, token 0 to the client.
+
+Tasks wait in order of arrival for a slot and KV room. Chunks of several prompts share a step. Blocks go to
+MemPool as they fill; PrefillDone is said when all of them have arrived there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, defaultdict
+
+from xpod.attention.engine import Full, Step
+from xpod.attention.sequence import Sequence
+from xpod.attention.worker import Worker, WorkerConfig
+from xpod_proto import (
+    Ack,
+    BlockData,
+    CancelSession,
+    Message,
+    PrefillDone,
+    PrefillTask,
+    ReplayTokens,
+    TokenEvent,
+    TokenHistory,
+    subjects,
+)
+from xpod_proto.messages import Value
+from xpod_runtime.bus import Bus
+from xpod_runtime.errors import Busy
+from xpod_runtime.handlers import handles
+
+
+class PrefillConfig(WorkerConfig):
+    kind = "prefill"
+
+    max_num_seqs: int = 16
+    max_queue: int = 1024
+
+
+class Prefill(Worker):
+    """Chunked prefill; a sequence leaves with its first token."""
+
+    kind = "prefill"
+    config: PrefillConfig
+
+    def __init__(self, config: PrefillConfig, data: Bus, control: Bus) -> None:
+        super().__init__(config, data, control)
+        self._waiting: OrderedDict[str, Sequence] = OrderedDict()
+        self._finishing: set[str] = set()
+        self._stores: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
+
+    def load(self) -> dict[str, Value]:
+        waiting = sum(len(sequence.prompt) for sequence in self._waiting.values())
+        running = self.engine.batch.tokens_left if hasattr(self, "engine") else 0
+        return {**super().load(), "queued_tokens": waiting + running, "waiting": len(self._waiting)}
+
+    @handles(PrefillTask)
+    async def on_task(self, task: PrefillTask) -> Message:
+        """Queue a prompt. One that can never fit is refused at once."""
+        self.refuse_when_draining()
+        if task.session in self._waiting or self.engine.wanted(task.session):
+            return Ack("already queued")
+        if len(self._waiting) >= self.config.max_queue:
+            raise Busy(f"{self.member} has {len(self._waiting)} prompts waiting")
+        sequence = Sequence(task.session, task.epoch, task.router, task.prompt.tolist(), [], task.sampling)
+        self.engine.check(sequence, len(sequence.prompt))
+        self._waiting[sequence.id] = sequence
+        self._admit()
+        return Ack()
+
+    def _admit(self) -> None:
+        """Give waiting prompts, in order, the room there is."""
+        while self._waiting:
+            sequence = next(iter(self._waiting.values()))
+            try:
+                self.engine.open(sequence, len(sequence.prompt))
+            except Full:
+                return
+            del self._waiting[sequence.id]
+            self.spawn(self.start_joining(sequence))
+
+    async def after(self, step: Step) -> None:
+        for sequence, blocks in step.filled:
+            self._stores[sequence.id].append(asyncio.create_task(self.pool.store(blocks)))
+        for sequence, event in step.said:
+            if not self.engine.wanted(sequence.id):
+                continue
+            await self.say(event)
+            tail = await self.engine.tail(sequence)
+            self.engine.close(sequence.id)
+            self._finishing.add(sequence.id)
+            self.spawn(self._finish(sequence, event, tail))
+        self._admit()
+
+    async def _finish(self, sequence: Sequence, event: TokenEvent, tail: list[BlockData]) -> None:
+        """Wait until MemPool has the whole prompt, then say so."""
+        await asyncio.gather(self.pool.store(tail), *self._stores.pop(sequence.id, []))
+        done = PrefillDone(sequence.id, sequence.epoch, self.member, event)
+        await self.data.publish(subjects.mailbox(self.pod, "router", sequence.router), done)
+        self._finishing.discard(sequence.id)
+        self.see_if_idle()
+
+    def working(self) -> bool:
+        return bool(self._waiting or self._finishing) or super().working()
+
+    @handles(CancelSession)
+    async def on_cancel(self, message: CancelSession) -> None:
+        waiting = self._waiting.get(message.session)
+        if waiting is not None and waiting.epoch <= message.epoch:
+            del self._waiting[message.session]
+        await super().on_cancel(message)
+        self._admit()
+
+    @handles(ReplayTokens)
+    async def on_replay(self, message: ReplayTokens) -> Message:
+        if message.session in self._waiting or message.session in self._finishing:
+            return TokenHistory(message.session, True, ())
+        return await super().on_replay(message)
+
+    async def drain(self) -> None:
+        """Let queued prompts finish; those that do not in time go to another worker."""
+        try:
+            await self.idle.wait()
+        finally:
+            for sequence in [*self._waiting.values(), *self.engine.sequences.values()]:
+                await self.fail(sequence, "draining", f"{self.member} is leaving")

@@ -1,0 +1,123 @@
+"""A supervisor: the first live one by name leads; the others stand by with the same view.
+
+The leader's whole state is its view of the pod and the shards' holdings, so a successor needs nothing from it:
+a placement is a pure function of who is there and what they hold, under an epoch above any epoch heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from xpod.common.experts import ExpertDirectory
+from xpod.common.service import Service, now
+from xpod_model.checkpoint import Checkpoint
+from xpod_policy.holdings import to_bitmap
+from xpod_policy.membership import Change
+from xpod_policy.placement import Assignment, place
+from xpod_policy.planner import Planner
+from xpod_proto import Holdings, Placement, subjects
+from xpod_proto.messages import Value
+from xpod_runtime.bus import Bus
+from xpod_runtime.config import ServiceConfig
+from xpod_runtime.handlers import handles
+
+TICK = 0.1
+
+
+class SupervisorConfig(ServiceConfig):
+    kind = "supervisor"
+
+    copies: Annotated[int, Field(ge=1, description="shards that hold each expert")] = 1
+    publish: Annotated[float, Field(gt=0, description="seconds between repeats of the placement")] = 2.0
+
+
+class Supervisor(Service):
+    """Watches, places, publishes."""
+
+    kind = "supervisor"
+    config: SupervisorConfig
+
+    def __init__(self, config: SupervisorConfig, data: Bus, control: Bus) -> None:
+        super().__init__(config, data, control)
+        self._planner = Planner()
+        self._model = ""
+        self._epoch = 0
+        self._current: Placement | None = None
+
+    async def setup(self) -> None:
+        checkpoint = Checkpoint.open(Path(self.config.model))
+        self._model = checkpoint.identity
+        self._moe_layers = checkpoint.config.moe_layers
+        self._total = checkpoint.config.experts
+        self._directory = ExpertDirectory(self._total, self._moe_layers)
+        self.view.listen(self._on_change)
+        await self.listen(subjects.holdings(self.pod), control=True)
+        await self.listen(subjects.placement(self.pod), control=True)
+        await self.open_view(model=self._model)
+        self.permanent("place", self._place_when_due)
+        self.permanent("publish", self._publish_often)
+
+    def detail(self) -> dict[str, Value]:
+        return {"model": self._model}
+
+    def load(self) -> dict[str, Value]:
+        return {"leader": self._leads(), "placement_epoch": self._epoch}
+
+    def _leads(self) -> bool:
+        names = [member.name for member in self.view.usable("supervisor")]
+        return bool(names) and names[0] == self.member
+
+    @handles(Holdings)
+    async def on_holdings(self, message: Holdings) -> None:
+        await self._directory.heard(message)
+
+    @handles(Placement)
+    async def on_placement(self, message: Placement) -> None:
+        self._epoch = max(self._epoch, message.epoch)
+
+    async def _on_change(self, change: Change) -> None:
+        member = change.member
+        if member.kind == "expert" and not (member.alive and self.view.matches(member)):
+            await self._directory.gone(member.name)
+
+    async def _place_when_due(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            if not self._leads():
+                continue
+            shards = frozenset(member.name for member in self.view.usable("expert"))
+            self._planner.observe(shards, now())
+            due = self._planner.take(now())
+            if due is not None:
+                self._current = self._place(due)
+                await self._publish()
+
+    def _place(self, shards: frozenset[str]) -> Placement:
+        held = self._directory.routing.held
+        assignment = place(sorted(shards), self._moe_layers, self._total, held, self.config.copies)
+        known = (member.load.get("placement_epoch", 0) for member in self.view.table.of_kind("expert"))
+        self._epoch = max(self._epoch, *(epoch for epoch in known if isinstance(epoch, int)), 0) + 1
+        self.log.info("placement", epoch=self._epoch, shards=sorted(shards), copies=self.config.copies)
+        return Placement(self._epoch, self.member, _bitmaps(assignment, self._total))
+
+    async def _publish(self) -> None:
+        if self._current is not None and self._current.epoch == self._epoch:
+            await self.control.publish(subjects.placement(self.pod), self._current)
+
+    async def _publish_often(self) -> None:
+        """A shard that missed the placement hears it again."""
+        while True:
+            await asyncio.sleep(self.config.publish)
+            if self._leads():
+                await self._publish()
+
+
+def _bitmaps(assignment: Assignment, total: int) -> dict[str, dict[int, bytes]]:
+    return {
+        shard: {layer: to_bitmap(experts, total) for layer, experts in layers.items()}
+        for shard, layers in assignment.items()
+    }
