@@ -1,0 +1,102 @@
+"""One choice of an answer: a session's tokens become text, up to a stop.
+
+Knows: incremental text, stop strings, when a choice is finished.
+Does not know: JSON, HTTP, or that there may be other choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from xpod.router.api.engine_protocol import Output, Session, SessionError
+from xpod.router.api.metrics import Meter
+from xpod.router.api.stops import StopMatcher
+from xpod.router.api.text_protocol import TextStream
+from xpod_runtime.errors import XpodError
+
+log = structlog.get_logger("xpod.router.api")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one output adds to choice `choice`: its text starts at character `offset` of the generated text.
+
+    `text` may be empty (held back) or longer than the token (let go); `finish` is set on the last piece.
+    """
+
+    choice: int
+    output: Output
+    text: str
+    offset: int
+    finish: str
+
+
+Emit = Callable[[Piece], Awaitable[None]]
+
+
+class Choice:
+    """Drives one session and says what the client may see."""
+
+    def __init__(
+        self,
+        index: int,
+        *,
+        session: Session,
+        stream: TextStream,
+        stops: StopMatcher,
+        min_tokens: int,
+        meter: Meter,
+    ) -> None:
+        self.index = index
+        self.session = session
+        self.count = 0
+        self.finish = ""
+        self._stream = stream
+        self._stops = stops
+        self._min_tokens = min_tokens
+        self._meter = meter
+        self._length = 0
+
+    async def run(self, emit: Emit) -> None:
+        """Emit every piece up to the finish. Raises SessionError; never returns without a finish."""
+        async for output in self.session:
+            piece = self.take(output)
+            self._meter.token(self.session.cached_tokens)
+            if piece.finish:
+                self.finish = piece.finish
+                self._meter.end(piece.finish)
+                if not output.finish:  # a stop string: the workers do not know yet
+                    await self._cancel()
+            await emit(piece)
+            if piece.finish:
+                return
+        raise SessionError("incomplete", f"session {self.session.id} ended without a finish")
+
+    async def close(self, reason: str) -> None:
+        """Let go of a session that nobody reads any more. Idempotent."""
+        if not self.finish:
+            self.finish = reason
+            self._meter.end(reason)
+            await self._cancel()
+
+    def take(self, output: Output) -> Piece:
+        """What this output adds. The stopping token has no text; stop strings count after `min_tokens` only."""
+        offset = self._length
+        self.count += 1
+        text = "" if output.finish == "stop" else self._stream.push(output.token)
+        if output.finish:
+            text += self._stream.flush()
+        self._length += len(text)
+        shown, stopped = self._stops.push(text) if self.count > self._min_tokens else (text, False)
+        if output.finish and not stopped:
+            shown += self._stops.flush()
+        return Piece(self.index, output, shown, offset, "stop" if stopped else output.finish)
+
+    async def _cancel(self) -> None:
+        try:
+            await self.session.cancel()
+        except XpodError as error:
+            log.warning("cancel failed", session=self.session.id, error=str(error))

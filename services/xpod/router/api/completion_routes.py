@@ -1,0 +1,69 @@
+"""OpenAI's endpoints: /v1/chat/completions, /v1/completions, /v1/models.
+
+Knows: paths, and the order validate, tokenise, answer. Does not know: how any of these is done.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from xpod.router.api import prompts
+from xpod.router.api.answering import answer
+from xpod.router.api.context import Api
+from xpod.router.api.errors import ErrorBody
+from xpod.router.api.generation import Ask
+from xpod.router.api.replies import ChatReply, CompletionReply
+from xpod.router.api.requests import ChatRequest, CompletionRequest
+from xpod.router.api.sampling import check
+
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+_STREAM = {
+    "content": {"application/json": {}, "text/event-stream": {}},
+    "description": "An answer, or its chunks",
+}
+
+
+def completion_routes(api: Api) -> APIRouter:
+    routes = APIRouter(prefix="/v1", responses=ERRORS)
+
+    @routes.post("/chat/completions", responses={200: _STREAM})
+    async def chat_completions(body: ChatRequest, http: Request) -> Response:
+        arrived = api.metrics.clock()
+        api.served(body.model)
+        check(body, api.engine.vocab_size)
+        prompt = await prompts.of_chat(body.messages, api.text, body.chat_template_kwargs)
+        return await answer(http, Ask(api, body, [prompt], arrived), ChatReply(body, api.text))
+
+    @routes.post("/completions", responses={200: _STREAM})
+    async def completions(body: CompletionRequest, http: Request) -> Response:
+        arrived = api.metrics.clock()
+        api.served(body.model)
+        check(body, api.engine.vocab_size)
+        each = await prompts.of_completion(body, api.text, api.engine.vocab_size)
+        echoes = [prompt.echo for prompt in each for _ in range(body.n)]
+        return await answer(http, Ask(api, body, each, arrived), CompletionReply(body, api.text, echoes))
+
+    @routes.get("/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [_model(api, name) for name in api.model_names]}
+
+    @routes.get("/models/{name:path}")
+    async def model(name: str) -> dict[str, Any]:
+        return _model(api, api.served(name))
+
+    return routes
+
+
+def _model(api: Api, name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": api.started,
+        "owned_by": "xpod",
+        "root": api.engine.model_name,
+        "parent": None,
+        "max_model_len": api.engine.max_model_len,
+    }

@@ -1,0 +1,98 @@
+"""What the HTTP face asks of whoever generates tokens.
+
+Knows: the shape of an engine and of one session, and how each may fail.
+Does not know: workers, the bus, or which engine stands behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from xpod_proto import SamplingSpec
+from xpod_runtime.errors import XpodError
+
+
+class NotReady(XpodError):
+    """The pod cannot serve now; the text says in one line what is missing."""
+
+    code = "not_ready"
+
+
+class Overloaded(XpodError):
+    """Every slot and the queue are full; try again after `retry_after` seconds."""
+
+    code = "overloaded"
+
+    def __init__(
+        self, retry_after: float, message: str = "the pod is at its limit of concurrent requests"
+    ) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SessionError(XpodError):
+    """A session failed in a way that nothing could mend."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Token `index` of a session (0 is the first). `finish` is '', 'stop' or 'length'; non-empty only at the last.
+
+    `finish == 'stop'` means that this very token is the one that stops: its text is not part of the answer.
+    """
+
+    index: int
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    finish: str = ""
+
+
+class Session(Protocol):
+    """One generation. Iterating gives its outputs in the order of their index and may raise SessionError."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def cached_tokens(self) -> int: ...
+
+    @property
+    def recoveries(self) -> int: ...
+
+    def __aiter__(self) -> AsyncIterator[Output]: ...
+
+    async def cancel(self) -> None:
+        """Free what the session holds on the workers. Idempotent."""
+
+
+class Engine(Protocol):
+    """What opens sessions."""
+
+    @property
+    def model_name(self) -> str: ...
+
+    @property
+    def max_model_len(self) -> int: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]: ...
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether the pod can serve, and in one line what is missing where it cannot."""
+
+    async def open(self, prompt: list[int], sampling: SamplingSpec) -> Session:
+        """Start a generation. Raises NotReady or Overloaded."""
+
+    def status(self) -> dict[str, Any]:
+        """The object that `xpod status --json` prints."""

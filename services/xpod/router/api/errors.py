@@ -1,0 +1,91 @@
+"""Every refusal and failure as OpenAI's error object.
+
+Knows: the envelope, its types and codes, and which status belongs to which engine error.
+Does not know: routes, or what was being attempted.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from xpod.router.api.engine_protocol import NotReady, Overloaded, SessionError
+from xpod.router.api.json_body import dump
+from xpod_runtime.errors import XpodError
+
+RETRY_SOON = 1.0
+REFUSED_BY_WORKERS = frozenset({"context_length_exceeded", "bad_request"})
+
+
+class ErrorDetail(BaseModel):
+    """`param` names the offending parameter; `code` is stable and short."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+class ApiError(HTTPException):
+    """A refusal with a status, told to the client in one line."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, message, headers)
+        detail = {"message": message, "type": kind, "param": param, "code": code}
+        self.body: dict[str, dict[str, str | None]] = {"error": detail}
+
+    def response(self) -> Response:
+        headers = dict(self.headers or {})
+        return Response(dump(self.body), self.status_code, headers, media_type="application/json")
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """A 400 that names the parameter."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def _retry(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
+
+
+def of_engine(error: XpodError) -> ApiError:
+    """The refusal that stands for an error of the engine."""
+    text = str(error)
+    match error:
+        case NotReady():
+            headers = _retry(RETRY_SOON)
+            return ApiError(503, text, kind="service_unavailable_error", code=error.code, headers=headers)
+        case Overloaded():
+            headers = _retry(error.retry_after)
+            return ApiError(429, text, kind="rate_limit_error", code=error.code, headers=headers)
+        case SessionError() if error.code in REFUSED_BY_WORKERS:
+            return bad_request(text, code=error.code)
+        case SessionError():
+            return ApiError(500, text, kind="server_error", code=error.code)
+        case _:
+            return ApiError(503, text, kind="server_error", code=error.code, headers=_retry(RETRY_SOON))
+
+
+def internal() -> ApiError:
+    """The answer to a failure that nobody foresaw; the log has the details."""
+    return ApiError(
+        500, "internal error; the router's log has the details", kind="server_error", code="internal"
+    )

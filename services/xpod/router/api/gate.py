@@ -1,0 +1,84 @@
+"""What every HTTP request passes before the routes: request id, API key, body limit; and the net below them.
+
+Knows: ASGI. Does not know: any route, except which paths need no key.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from xpod.router.api.errors import ApiError, internal
+from xpod.router.api.operation_routes import OPEN_PATHS
+from xpod.router.api.settings import ApiSettings
+
+log = structlog.get_logger("xpod.router.api")
+
+
+class Gate:
+    """Outermost: whatever happens inside, the client gets an answer that has its request id."""
+
+    def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = headers.get("x-request-id") or secrets.token_hex(16)
+        began = False
+
+        async def tagged(message: Message) -> None:
+            nonlocal began
+            if message["type"] == "http.response.start":
+                began = True
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        try:
+            self._admit(scope, headers)
+            await self._app(scope, self._limited(receive), tagged)
+        except ApiError as refusal:
+            await refusal.response()(scope, receive, tagged)
+        except Exception:
+            log.exception("request failed", path=scope["path"], request_id=request_id)
+            if began:
+                raise
+            await internal().response()(scope, receive, tagged)
+
+    def _admit(self, scope: Scope, headers: Headers) -> None:
+        key = self._settings.api_key
+        if key is not None and scope["path"] not in OPEN_PATHS:
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
+                wrong = "the API key is wrong" if given else "an API key is needed: Authorization: Bearer KEY"
+                challenge = {"WWW-Authenticate": "Bearer"}
+                raise ApiError(
+                    401, wrong, kind="authentication_error", code="invalid_api_key", headers=challenge
+                )
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._settings.max_body_bytes:
+            raise self._too_large()
+
+    def _limited(self, receive: Receive) -> Receive:
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > self._settings.max_body_bytes:
+                raise self._too_large()
+            return message
+
+        return counted
+
+    def _too_large(self) -> ApiError:
+        limit = self._settings.max_body_bytes
+        return ApiError(413, f"the body is larger than {limit} bytes", code="body_too_large")

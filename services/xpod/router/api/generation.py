@@ -1,0 +1,123 @@
+"""All choices of one request, opened together, run together, let go together.
+
+Knows: sessions and choices. Does not know: JSON, SSE, or which endpoint asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from xpod.router.api.choice import Choice, Emit
+from xpod.router.api.context import Api
+from xpod.router.api.errors import bad_request, of_engine
+from xpod.router.api.prompts import Prompt
+from xpod.router.api.requests import GenerationRequest
+from xpod.router.api.sampling import base_seed, seed_of, spec_of, token_budget
+from xpod.router.api.stops import StopMatcher
+from xpod_proto import SamplingSpec
+from xpod_runtime.errors import XpodError
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that was found valid, its prompts as tokens, and when it arrived on the metrics' clock."""
+
+    api: Api
+    request: GenerationRequest
+    prompts: list[Prompt]
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of a request so far; a prompt counts once, however many choices share it."""
+
+    prompt: int
+    completion: int
+    cached: int
+
+    def body(self) -> dict[str, object]:
+        return {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.cached},
+        }
+
+
+class Generation:
+    """Choice i answers prompt i // n. Whoever makes one closes it, whatever happens in between."""
+
+    def __init__(self, ask: Ask) -> None:
+        self.choices: list[Choice] = []
+        self.seed = 0
+        self._ask = ask
+        self._reason = "abort"
+
+    async def open(self) -> None:
+        """Open a session for every choice. Raises ApiError; what is open by then is for `close`."""
+        limit = self._ask.api.settings.max_choices
+        if len(self._ask.prompts) * self._ask.request.n > limit:
+            raise bad_request(f"more than {limit} choices in one request", "n")
+        plan = [(prompt, spec) for prompt in self._ask.prompts for spec in _specs(self._ask, prompt)]
+        self.seed = plan[0][1].seed
+        try:
+            for index, (prompt, spec) in enumerate(plan):
+                self.choices.append(await _open(self._ask, prompt, spec, index))
+        except XpodError as error:
+            self._reason = "error"
+            raise of_engine(error) from error
+
+    async def run(self, emit: Emit) -> None:
+        """Emit the pieces of all choices as they come. Raises the first failure; cancels whatever is left."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for choice in self.choices:
+                    group.create_task(choice.run(emit))
+        except ExceptionGroup as failures:
+            self._reason = "error"
+            raise failures.exceptions[0] from None
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Let go of every choice that has not finished. Idempotent."""
+        for choice in self.choices:
+            await choice.close(self._reason)
+
+    def usage(self) -> Usage:
+        per_prompt = self.choices[:: self._ask.request.n]
+        cached = sum(choice.session.cached_tokens for choice in per_prompt)
+        return Usage(
+            sum(len(prompt.ids) for prompt in self._ask.prompts),
+            sum(choice.count for choice in self.choices),
+            cached,
+        )
+
+    def extension(self) -> dict[str, object]:
+        """The answer's `xpod` object; `seed` is that of the first choice."""
+        ids = [choice.session.id for choice in self.choices]
+        recoveries = sum(choice.session.recoveries for choice in self.choices)
+        body: dict[str, object] = {"session": ids[0], "recoveries": recoveries, "seed": self.seed}
+        return body if len(ids) == 1 else body | {"sessions": ids}
+
+
+def _specs(ask: Ask, prompt: Prompt) -> list[SamplingSpec]:
+    budget = token_budget(ask.request, len(prompt.ids), ask.api.engine)
+    base = base_seed(ask.request.seed)
+    return [spec_of(ask.request, budget, seed_of(base, turn)) for turn in range(ask.request.n)]
+
+
+async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Choice:
+    api = ask.api
+    with api.metrics.waiting.track_inprogress():
+        session = await api.engine.open(list(prompt.ids), spec)
+    return Choice(
+        index,
+        session=session,
+        stream=api.text.stream(),
+        stops=StopMatcher(ask.request.stops),
+        min_tokens=ask.request.min_tokens,
+        meter=api.metrics.meter(len(prompt.ids), ask.arrived),
+    )

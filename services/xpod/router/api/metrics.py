@@ -1,0 +1,156 @@
+"""What the router counts, under the names that vLLM's dashboards read.
+
+Knows: prometheus and the life of a request as its HTTP face sees it.
+Does not know: workers, KV caches, or the bus; their owners register more in the same registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (
+    0.001,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.06,
+    0.08,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1,
+    2.5,
+    5,
+    7.5,
+    10,
+    20,
+    40,
+    80,
+    160,
+)
+_GAPS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.75,
+    1,
+    2.5,
+    5,
+    7.5,
+    10,
+)
+_LONG = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960)
+_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
+FINISHES = ("stop", "length", "abort", "error")
+
+
+class Metrics:
+    """The instruments of one router; every series carries `model_name`."""
+
+    def __init__(
+        self,
+        model_name: str,
+        registry: CollectorRegistry | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.registry = registry or CollectorRegistry()
+        self.clock = clock
+        self._model = model_name
+        self.running = self._gauge("num_requests_running", "Requests that are being generated")
+        self.waiting = self._gauge("num_requests_waiting", "Requests that wait for a session")
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens processed")
+        self.generation_tokens = self._counter("generation_tokens", "Tokens generated")
+        self.cache_queries = self._counter(
+            "prefix_cache_queries", "Prompt tokens looked up in the prefix cache"
+        )
+        self.cache_hits = self._counter("prefix_cache_hits", "Prompt tokens found in the prefix cache")
+        self.first_token = self._histogram("time_to_first_token_seconds", "Arrival to first token", _SECONDS)
+        self.token_gap = self._histogram("inter_token_latency_seconds", "Time between two tokens", _GAPS)
+        self.whole = self._histogram("e2e_request_latency_seconds", "Arrival to last token", _LONG)
+        self.prompt_size = self._histogram("request_prompt_tokens", "Prompt tokens of a request", _COUNTS)
+        self.answer_size = self._histogram(
+            "request_generation_tokens", "Generated tokens of a request", _COUNTS
+        )
+        done = Counter(
+            "vllm:request_success",
+            "Requests by the way they ended",
+            ["model_name", "finished_reason"],
+            registry=self.registry,
+        )
+        self.ended = {reason: done.labels(model_name, reason) for reason in FINISHES}
+
+    def meter(self, prompt_tokens: int, arrived: float) -> Meter:
+        """Begin to measure one session of a request that arrived at `arrived` on this clock."""
+        return Meter(self, prompt_tokens, arrived)
+
+    def load(self) -> int:
+        """How many requests are running or waiting."""
+        samples = [s for gauge in (self.running, self.waiting) for m in gauge.collect() for s in m.samples]
+        return int(sum(sample.value for sample in samples))
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"vllm:{name}", text, ["model_name"], registry=self.registry).labels(self._model)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"vllm:{name}", text, ["model_name"], registry=self.registry).labels(self._model)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        family = Histogram(f"vllm:{name}", text, ["model_name"], registry=self.registry, buckets=buckets)
+        return family.labels(self._model)
+
+
+class Meter:
+    """One session's measurements; `end` counts once, whoever calls it first."""
+
+    def __init__(self, metrics: Metrics, prompt_tokens: int, arrived: float) -> None:
+        self._metrics = metrics
+        self._prompt_tokens = prompt_tokens
+        self._arrived = arrived
+        self._last = 0.0
+        self._count = 0
+        self._open = True
+        metrics.running.inc()
+
+    def token(self, cached: int) -> None:
+        """One more token; `cached` of the prompt's tokens came from the cache."""
+        now = self._metrics.clock()
+        if self._count == 0:
+            self._first(now, cached)
+        else:
+            self._metrics.token_gap.observe(now - self._last)
+        self._metrics.generation_tokens.inc()
+        self._count += 1
+        self._last = now
+
+    def end(self, reason: str) -> None:
+        """The session ended with 'stop', 'length', 'abort' or 'error'."""
+        if not self._open:
+            return
+        self._open = False
+        self._metrics.running.dec()
+        self._metrics.ended[reason].inc()
+        self._metrics.whole.observe(self._metrics.clock() - self._arrived)
+        self._metrics.answer_size.observe(self._count)
+
+    def _first(self, now: float, cached: int) -> None:
+        metrics = self._metrics
+        metrics.first_token.observe(now - self._arrived)
+        metrics.prompt_tokens.inc(self._prompt_tokens)
+        metrics.prompt_size.observe(self._prompt_tokens)
+        metrics.cache_queries.inc(self._prompt_tokens)
+        metrics.cache_hits.inc(cached)

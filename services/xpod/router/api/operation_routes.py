@@ -1,0 +1,54 @@
+"""What operators and load balancers ask: health, readiness, metrics, version, load, the pod's status.
+
+Knows: which question each path answers. Does not know: generation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from xpod.router.api.completion_routes import ERRORS
+from xpod.router.api.context import Api
+from xpod.router.api.engine_protocol import NotReady
+from xpod.router.api.errors import of_engine
+
+OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/version", "/load", "/openapi.json"})
+
+
+def operation_routes(api: Api) -> APIRouter:
+    routes = APIRouter(responses=ERRORS)
+
+    @routes.get("/health")
+    async def health() -> dict[str, str]:
+        """This process lives; whatever the pod does."""
+        return {"status": "ok"}
+
+    @routes.get("/ready")
+    async def ready() -> dict[str, str]:
+        """The pod can serve; else 503 with what is missing."""
+        able, missing = api.engine.ready()
+        if not able:
+            raise of_engine(NotReady(missing))
+        return {"status": "ready"}
+
+    @routes.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        return Response(generate_latest(api.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/version")
+    async def version() -> dict[str, str]:
+        return {"version": api.settings.version}
+
+    @routes.get("/load")
+    async def load() -> dict[str, int]:
+        return {"server_load": api.metrics.load()}
+
+    @routes.get("/xpod/status")
+    async def status() -> dict[str, Any]:
+        return api.engine.status()
+
+    return routes

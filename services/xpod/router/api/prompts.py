@@ -1,0 +1,81 @@
+"""From what a client sent to token ids.
+
+Knows: the four forms of a prompt, chat templates, refusals that belong to the prompt.
+Does not know: sampling, sessions, or answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from xpod.router.api.errors import bad_request
+from xpod.router.api.requests import ChatMessage, CompletionRequest
+from xpod.router.api.sampling import check_tokens
+from xpod.router.api.text_protocol import Text
+from xpod_model.errors import ModelError
+
+_LONG_TEXT = (
+    20_000  # characters; longer ones are tokenised off the event loop, which streams to others meanwhile
+)
+_TAKEN = frozenset({"messages", "add_generation_prompt"})
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids, and the text that `echo` gives back."""
+
+    ids: list[int]
+    echo: str = ""
+
+
+async def encode(text: Text, content: str, *, add_special: bool) -> list[int]:
+    """Tokenise, without holding up the event loop for long."""
+    if len(content) < _LONG_TEXT:
+        return text.encode(content, add_special=add_special)
+    return await asyncio.to_thread(text.encode, content, add_special=add_special)
+
+
+async def of_completion(request: CompletionRequest, text: Text, vocab_size: int) -> list[Prompt]:
+    """One prompt, or several where a list of them was sent."""
+    given = request.prompt
+    if isinstance(given, str) or (given and isinstance(given[0], int)):
+        given = [given]  # type: ignore[assignment]
+    if not given:
+        raise bad_request("the prompt is empty", "prompt", "empty_prompt")
+    return [await _prompt(each, request.echo, text, vocab_size) for each in given]  # type: ignore[arg-type]
+
+
+async def _prompt(given: str | list[int], echo: bool, text: Text, vocab_size: int) -> Prompt:
+    if isinstance(given, str):
+        ids = await encode(text, given, add_special=True)
+        shown = given
+    else:
+        check_tokens(given, vocab_size, "prompt")
+        ids = given
+        shown = text.decode(ids) if echo else ""
+    if not ids:
+        raise bad_request("the prompt is empty", "prompt", "empty_prompt")
+    return Prompt(ids, shown if echo else "")
+
+
+async def of_chat(messages: list[ChatMessage], text: Text, template_kwargs: dict[str, object]) -> Prompt:
+    """The chat template's text, tokenised as it stands."""
+    content = render(messages, text, True, template_kwargs)
+    ids = await encode(text, content, add_special=False)
+    if not ids:
+        raise bad_request("the chat template made nothing of these messages", "messages", "empty_prompt")
+    return Prompt(ids)
+
+
+def render(
+    messages: list[ChatMessage], text: Text, generate: bool, template_kwargs: dict[str, object]
+) -> str:
+    """Apply the model's chat template; what it refuses is the client's to mend."""
+    if taken := _TAKEN & template_kwargs.keys():
+        raise bad_request(f"chat_template_kwargs may not set {min(taken)!r}", "chat_template_kwargs")
+    turns = [message.for_template() for message in messages]
+    try:
+        return text.apply_chat_template(turns, add_generation_prompt=generate, **template_kwargs)
+    except ModelError as error:
+        raise bad_request(str(error), "messages", "chat_template") from error

@@ -1,0 +1,130 @@
+"""What answers look like on each endpoint: bodies and chunks.
+
+Knows: OpenAI's objects, and xpod's additions (`token_ids` in a choice, `xpod` beside `usage`).
+Does not know: how an answer is sent, or when.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from xpod.router.api.choice import Piece
+from xpod.router.api.generation import Generation
+from xpod.router.api.logprobs import chat_logprobs, completion_logprobs
+from xpod.router.api.requests import ChatRequest, CompletionRequest, GenerationRequest
+from xpod.router.api.text_protocol import Text
+
+Json = dict[str, Any]
+
+
+class Reply(Protocol):
+    """The choices of one endpoint; `kind` and `chunk_kind` name the objects, `prefix` begins the id."""
+
+    kind: str
+    chunk_kind: str
+    prefix: str
+
+    def opening(self, choice: int) -> Json | None:
+        """A choice to stream before the first token, if there is one."""
+
+    def delta(self, piece: Piece) -> Json:
+        """The choice of one chunk."""
+
+    def whole(self, pieces: Sequence[Piece]) -> Json:
+        """The choice of an answer that is not streamed."""
+
+
+class ChatReply:
+    """/v1/chat/completions."""
+
+    kind = "chat.completion"
+    chunk_kind = "chat.completion.chunk"
+    prefix = "chatcmpl"
+
+    def __init__(self, request: ChatRequest, text: Text) -> None:
+        self._request = request
+        self._text = text
+
+    def opening(self, choice: int) -> Json:
+        delta = {"role": "assistant", "content": ""}
+        return {"index": choice, "delta": delta, "logprobs": None, "finish_reason": None}
+
+    def delta(self, piece: Piece) -> Json:
+        delta = {"content": piece.text} if piece.text or not piece.finish else {}
+        return {"index": piece.choice, "delta": delta} | self._ending([piece])
+
+    def whole(self, pieces: Sequence[Piece]) -> Json:
+        content = "".join(piece.text for piece in pieces)
+        message = {"role": "assistant", "content": content, "refusal": None}
+        return {"index": pieces[0].choice, "message": message} | self._ending(pieces)
+
+    def _ending(self, pieces: Sequence[Piece]) -> Json:
+        logprobs = chat_logprobs(self._text, pieces) if self._request.logprobs else None
+        return {"logprobs": logprobs, "finish_reason": pieces[-1].finish or None} | _ids(
+            self._request, pieces
+        )
+
+
+class CompletionReply:
+    """/v1/completions; `echoes[i]` goes before the text of choice i."""
+
+    kind = "text_completion"
+    chunk_kind = "text_completion"
+    prefix = "cmpl"
+
+    def __init__(self, request: CompletionRequest, text: Text, echoes: Sequence[str]) -> None:
+        self._request = request
+        self._text = text
+        self._echoes = echoes
+
+    def opening(self, choice: int) -> Json | None:
+        if not self._echoes[choice]:
+            return None
+        return {"index": choice, "text": self._echoes[choice], "logprobs": None, "finish_reason": None}
+
+    def delta(self, piece: Piece) -> Json:
+        return self._choice(piece.text, [piece])
+
+    def whole(self, pieces: Sequence[Piece]) -> Json:
+        return self._choice(self._echoes[pieces[0].choice] + "".join(piece.text for piece in pieces), pieces)
+
+    def _choice(self, text: str, pieces: Sequence[Piece]) -> Json:
+        index = pieces[0].choice
+        logprobs = None
+        if self._request.logprobs is not None:
+            logprobs = completion_logprobs(self._text, pieces, len(self._echoes[index]))
+        finish = pieces[-1].finish or None
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish} | _ids(
+            self._request, pieces
+        )
+
+
+def _ids(request: GenerationRequest, pieces: Sequence[Piece]) -> Json:
+    return {"token_ids": [piece.output.token for piece in pieces]} if request.return_token_ids else {}
+
+
+class Envelope:
+    """The object around the choices: the same id, time and model in every chunk."""
+
+    def __init__(self, reply: Reply, generation: Generation, model: str) -> None:
+        self._reply = reply
+        self._generation = generation
+        self._head = {
+            "id": f"{reply.prefix}-{generation.choices[0].session.id}",
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    def chunk(self, choices: list[Json]) -> Json:
+        return self._head | {"object": self._reply.chunk_kind, "choices": choices}
+
+    def body(self, choices: list[Json]) -> Json:
+        return self._head | {"object": self._reply.kind, "choices": choices} | self.usage() | self.extension()
+
+    def usage(self) -> Json:
+        return {"usage": self._generation.usage().body()}
+
+    def extension(self) -> Json:
+        return {"xpod": self._generation.extension()}

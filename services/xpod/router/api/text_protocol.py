@@ -1,0 +1,35 @@
+"""What the HTTP face asks of a tokenizer.
+
+Knows: the few operations on text that an API needs; xpod_model.text offers them.
+Does not know: any tokenizer library or file format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+
+class TextStream(Protocol):
+    """Tokens in, whole characters out: half a UTF-8 character is held until the rest of it arrives."""
+
+    def push(self, token_id: int, /) -> str: ...
+
+    def flush(self) -> str:
+        """What is still held; bytes that never became a character come as U+FFFD."""
+
+
+class Text(Protocol):
+    """Text to tokens and back."""
+
+    def encode(self, text: str, /, *, add_special: bool = True) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int], /, *, skip_special: bool = True) -> str: ...
+
+    def apply_chat_template(self, messages: Sequence[dict[str, Any]], /, **kw: Any) -> str: ...
+
+    def token(self, token_id: int, /) -> str: ...
+
+    def token_bytes(self, token_id: int, /) -> bytes: ...
+
+    def stream(self) -> TextStream: ...

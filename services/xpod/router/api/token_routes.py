@@ -1,0 +1,67 @@
+"""vLLM's /tokenize and /detokenize.
+
+Knows: their bodies. Does not know: generation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from xpod.router.api.completion_routes import ERRORS
+from xpod.router.api.context import Api
+from xpod.router.api.errors import bad_request
+from xpod.router.api.prompts import encode, render
+from xpod.router.api.requests import ChatMessage, Strict, TokenId, Utf8
+from xpod.router.api.sampling import check_tokens
+
+
+class TokenizeRequest(Strict):
+    """Either `prompt` or `messages`; special tokens are added to the first, the template brings those of the second."""
+
+    model: str | None = None
+    prompt: Utf8 | None = None
+    messages: list[ChatMessage] | None = Field(default=None, min_length=1)
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool = True
+    return_token_strs: bool = False
+    chat_template_kwargs: dict[str, Any] = {}
+
+
+class DetokenizeRequest(Strict):
+    """Token ids to text."""
+
+    model: str | None = None
+    tokens: list[TokenId]
+
+
+def token_routes(api: Api) -> APIRouter:
+    routes = APIRouter(responses=ERRORS)
+
+    @routes.post("/tokenize")
+    async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
+        api.served(body.model)
+        ids = await _encode(api, body)
+        strings = [api.text.token(token) for token in ids] if body.return_token_strs else None
+        limit = api.engine.max_model_len
+        return {"count": len(ids), "max_model_len": limit, "tokens": ids, "token_strs": strings}
+
+    @routes.post("/detokenize")
+    async def detokenize(body: DetokenizeRequest) -> dict[str, str]:
+        api.served(body.model)
+        check_tokens(body.tokens, api.engine.vocab_size, "tokens")
+        return {"prompt": api.text.decode(body.tokens, skip_special=False)}
+
+    return routes
+
+
+async def _encode(api: Api, body: TokenizeRequest) -> list[int]:
+    special = body.add_special_tokens
+    if (body.prompt is None) == (body.messages is None):
+        raise bad_request("send either prompt or messages", "prompt")
+    if body.prompt is not None:
+        return await encode(api.text, body.prompt, add_special=special is not False)
+    content = render(body.messages or [], api.text, body.add_generation_prompt, body.chat_template_kwargs)
+    return await encode(api.text, content, add_special=special is True)

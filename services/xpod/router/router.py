@@ -1,0 +1,137 @@
+"""The router service: HTTP in front, sessions behind, no torch anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from pydantic import Field
+
+from xpod.common.experts import ExpertDirectory
+from xpod.common.service import Service
+from xpod.router.api.app import make_app
+from xpod.router.api.settings import ApiSettings
+from xpod.router.counters import Counters
+from xpod.router.engine import RouterEngine
+from xpod.router.session import Patience, Surroundings
+from xpod_model.checkpoint import Checkpoint
+from xpod_model.text import Text
+from xpod_proto import Holdings, PrefillDone, SessionFailed, subjects
+from xpod_proto.messages import Value
+from xpod_runtime.bus import Bus
+from xpod_runtime.config import ServiceConfig
+from xpod_runtime.errors import XpodError
+from xpod_runtime.handlers import handles
+
+
+class PortTaken(XpodError):
+    """The address cannot be listened on."""
+
+    code = "port_taken"
+
+
+class RouterConfig(ServiceConfig):
+    kind = "router"
+
+    port: Annotated[int, Field(ge=0, le=65535, description="port to listen on, 0 for a free one")] = 8000
+    served_model_name: Annotated[str, Field(description="the model's name (default: its directory's)")] = ""
+    api_key: Annotated[str, Field(description="keys that clients must use, with commas")] = ""
+    max_model_len: Annotated[int, Field(ge=0, description="tokens of prompt and output, 0: the model's")] = 0
+    max_sessions: Annotated[int, Field(ge=1, description="requests at once, more are refused")] = 1024
+
+
+class Router(Service):
+    """Owns sessions and serves HTTP."""
+
+    kind = "router"
+    config: RouterConfig
+
+    def __init__(self, config: RouterConfig, data: Bus, control: Bus) -> None:
+        super().__init__(config, data, control)
+        self._server: uvicorn.Server | None = None
+        self._model = ""
+        self._url = ""
+
+    async def setup(self) -> None:
+        config = self.config
+        listener = _listen(config.host, config.port)
+        directory = Path(config.model)
+        checkpoint = Checkpoint.open(directory)
+        self._model = checkpoint.identity
+        model = checkpoint.config
+        registry = CollectorRegistry()
+        experts = ExpertDirectory(model.experts, model.moe_layers)
+        around = Surroundings(self.data, self.pod, self.member, self.view, Counters(registry), Patience(), {})
+        limit = config.max_model_len or model.max_positions
+        name = config.served_model_name or directory.resolve().name
+        self.engine = RouterEngine(
+            around, model, experts, name=name, max_model_len=limit, limit=config.max_sessions
+        )
+        self._experts = experts
+        self.view.listen(self.engine.member_changed)
+        self.view.on_heartbeat(self.engine.heartbeat)
+        await self.listen(subjects.holdings(self.pod), control=True)
+        await self.open_view(model=self._model)
+        settings = ApiSettings(version=version("xpod"), api_key=config.api_key or None)
+        app = make_app(self.engine, Text.load(directory), settings, registry)
+        self._url = "http://{}:{}".format(*listener.getsockname()[:2])
+        self._server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+
+    def detail(self) -> dict[str, Value]:
+        return {"model": self._model, "url": self._url}
+
+    def load(self) -> dict[str, Value]:
+        return {"sessions": self.engine.live if hasattr(self, "engine") else 0}
+
+    async def drain(self) -> None:
+        """Refuse new connections, let the streams finish."""
+        if self._server is not None:
+            self._server.should_exit = True
+            await self._serving
+
+    async def teardown(self) -> None:
+        if self._server is not None and not self._serving.done():
+            self._server.should_exit = self._server.force_exit = True
+            await self._serving
+
+    @handles(Holdings)
+    async def on_holdings(self, message: Holdings) -> None:
+        await self._experts.heard(message)
+
+    @handles(PrefillDone)
+    async def on_prefill_done(self, message: PrefillDone) -> None:
+        self.engine.prefill_done(message)
+
+    @handles(SessionFailed)
+    async def on_session_failed(self, message: SessionFailed) -> None:
+        self.engine.session_failed(message)
+
+
+class _Uvicorn(uvicorn.Server):
+    """Signals are the process's business, not the server's."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Take none: see `xpod_runtime.process`."""
+        return nullcontext()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listener.listen(1024)
+    return listener

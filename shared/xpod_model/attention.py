@@ -1,0 +1,99 @@
+"""Causal attention over a paged KV cache, with the same bits for a row whether it comes alone or in any batch or chunk.
+
+It knows a plan, queries and cached keys and values; it knows neither weights nor tokens.
+
+Where the bits could depend on company, and why they do not (measured with torch 2.13 on an AMD Zen 5):
+- scores are one product per KV head over all keys: an element of QKᵀ depends on head_dim terms only, and was equal
+  for every number of keys (64…4096) and, from MIN_ROWS rows on, of rows;
+- softmax runs in fp32 over whole tiles of 64 keys; masked keys add exact zeros at the end, which change no sum
+  because torch adds a row vector by vector, in order;
+- the product with V would be blocked by its length (fp32 from 384 keys on, bf16 from 1152), so it is cut into tiles
+  of VALUE_TILE keys, whose results are added in order, in fp32.
+This is the fixed-tile walk of flash attention (arXiv 2205.14135) without rescaling: a whole row of scores is at hand.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from xpod_model.gate import slot_sum
+from xpod_model.kv import KVCache
+from xpod_model.plan import TILE, Group, Piece, Plan
+
+# MKL multiplies fp32 blocks of fewer rows in another way (below 4 with one thread, below 12 with two)
+MIN_ROWS = 16
+
+
+class Attention:
+    """Grouped-query attention for one set of head counts. Holds a scratch buffer: one thread at a time."""
+
+    def __init__(self, heads: int, kv_heads: int, head_dim: int) -> None:
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+        self._scale = 1.0 / math.sqrt(head_dim)
+        self._scratch: Tensor | None = None
+
+    def __call__(self, queries: Tensor, layer: int, cache: KVCache, plan: Plan) -> Tensor:
+        """queries [T, heads, head_dim] -> [T, heads * head_dim]; the plan's tokens are in the cache already."""
+        rows = queries.shape[0]
+        if len(plan.groups) == 1:
+            return self._group(queries, layer, cache, plan.groups[0])
+        out = queries.new_empty(rows, self.heads * self.head_dim)
+        for group in plan.groups:
+            out.index_copy_(
+                0, group.rows, self._group(queries.index_select(0, group.rows), layer, cache, group)
+            )
+        return out
+
+    def _group(self, queries: Tensor, layer: int, cache: KVCache, group: Group) -> Tensor:
+        keys, values = self._gather(layer, cache, group)
+        q = queries.view(group.sequences, group.queries, self.kv_heads, -1, self.head_dim)
+        q = q.permute(2, 0, 3, 1, 4)  # [KV heads, B, G, queries, head_dim]
+        parts = [self._piece(q[..., p.begin : p.end, :], keys, values, p) for p in group.pieces]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
+        return out.permute(1, 3, 0, 2, 4).reshape(group.sequences * group.queries, -1)
+
+    def _gather(self, layer: int, cache: KVCache, group: Group) -> tuple[Tensor, Tensor]:
+        """K and V, each [KV heads * B, keys, head_dim]."""
+        shape = (2 * self.kv_heads, group.sequences * group.keys, self.head_dim)
+        size = math.prod(shape)
+        if self._scratch is None or self._scratch.numel() < size:
+            self._scratch = torch.empty(size, dtype=cache.layers[layer].dtype, device=cache.device)
+        both = cache.gather(layer, group.blocks, self._scratch[:size].view(shape))
+        keys, values = both.view(2, self.kv_heads * group.sequences, group.keys, self.head_dim)
+        return keys, values
+
+    def _piece(self, q: Tensor, keys: Tensor, values: Tensor, piece: Piece) -> Tensor:
+        """q [KV heads, B, G, queries, head_dim] -> the same shape: softmax(q Kᵀ / √head_dim + mask) V."""
+        wanted = q.shape[3]
+        mask = piece.mask
+        if q.dtype == torch.float32 and q.shape[2] * wanted < MIN_ROWS:
+            q, mask = _pad(q, mask)
+        shape = q.shape
+        flat = q.reshape(keys.shape[0], -1, self.head_dim)  # [KV heads * B, rows, head_dim]
+        scores = torch.bmm(flat, keys[:, : piece.keys].transpose(1, 2))
+        scores = scores.view(*shape[:4], piece.keys)
+        weights = torch.softmax(torch.add(mask, scores, alpha=self._scale), dim=-1)
+        out = _weigh(weights.flatten(0, 1).flatten(1, 2), values[:, : piece.keys])
+        return out.view(shape)[..., :wanted, :]
+
+
+def _pad(q: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Repeat the last query until a KV head has MIN_ROWS rows."""
+    missing = -(-MIN_ROWS // q.shape[2]) - q.shape[3]
+    more = q[..., -1:, :].expand(-1, -1, -1, missing, -1)
+    blind = mask[..., -1:, :].expand(-1, -1, missing, -1)
+    return torch.cat([q, more], dim=3), torch.cat([mask, blind], dim=2)
+
+
+def _weigh(weights: Tensor, values: Tensor) -> Tensor:
+    """weights [N, rows, keys] fp32 @ values [N, keys, head_dim] -> [N, rows, head_dim], tile by tile."""
+    n, rows, keys = weights.shape
+    tiles = keys // TILE
+    if tiles == 1:
+        return torch.bmm(weights.to(values.dtype), values)
+    parts = torch.empty(n, tiles, rows, TILE, dtype=values.dtype, device=values.device)
+    parts.copy_(weights.view(n, rows, tiles, TILE).transpose(1, 2))
+    values = values.view(n, tiles, TILE, -1)
+    out = torch.bmm(parts.flatten(0, 1), values.reshape(n * tiles, TILE, -1)).view(n, tiles, rows, -1)
+    return slot_sum(out.float()).to(values.dtype)

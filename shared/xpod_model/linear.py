@@ -1,0 +1,54 @@
+"""A linear layer whose rows do not know of each other: y = x Wᵀ + b.
+
+Row-invariance, measured with torch 2.13 on an AMD Zen 5 (AVX-512 bf16): oneDNN on a weight that is packed for
+a batch of two or more gives each row the same bits for M = 1…299, at any offset, on 1 or 2 threads, in bf16 and
+fp32, also for odd widths. A weight packed for a batch of one takes another path at M = 1 in fp32: so PACK_ROWS.
+Packing for 32 rows rather than for an unknown number also reads a wide weight (32,000 rows) a third faster.
+
+Without oneDNN (CUDA, some CPUs) every call has the same shape instead, BLOCK_ROWS rows, padded.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PACK_ROWS = 32
+BLOCK_ROWS = 64
+# oneDNN's vector tails and torch's elementwise tails (two vectors of bf16) both end on this
+WIDTH_STEP = 64
+
+
+class Linear:
+    """weight [N, K], bias [N] or None; call with x [M, K], M >= 1, to get [M, N] in the dtype of the weight."""
+
+    __slots__ = ("bias", "packed", "plain")
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.bias = bias
+        self.packed: Tensor | None = None
+        self.plain: Tensor | None = None
+        if _has_onednn(weight):
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACK_ROWS)
+        else:
+            self.plain = weight.contiguous()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.packed is not None:
+            y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+            return y
+        return self._blockwise(x)
+
+    def _blockwise(self, x: Tensor) -> Tensor:
+        assert self.plain is not None
+        rows = x.shape[0]
+        padded = F.pad(x, (0, 0, 0, -rows % BLOCK_ROWS))
+        blocks = [F.linear(block, self.plain, self.bias) for block in torch.split(padded, BLOCK_ROWS)]
+        return torch.cat(blocks)[:rows] if len(blocks) > 1 else blocks[0][:rows]
+
+
+def _has_onednn(weight: Tensor) -> bool:
+    if weight.device.type != "cpu" or not torch._C._has_mkldnn:
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32

@@ -1,0 +1,153 @@
+"""Which rows attend together: one forward's segments, sorted into groups of equal shape, once for all layers.
+
+It knows positions and block tables, and no tensor's content.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from xpod_model.kv import KVCache
+
+Ints = npt.NDArray[np.int64]
+
+# keys are padded to whole tiles, so that products and vectors have one length, whatever the sequence's
+TILE = 128
+# queries of one segment are cut into pieces: a piece skips the keys after its last query
+PIECE = 64
+# single-token segments share a group unless padding to the longest would more than double the work
+MAX_STRETCH = 2
+MIN_STRETCH_KEYS = 256
+
+
+@dataclass(slots=True)
+class Segment:
+    """Tokens of one sequence to compute now.
+
+    tokens[0] stands at position `start`; `blocks` is the sequence's KV block table and covers at least
+    start + len(tokens) tokens. With `wants_logits`, forward returns logits for the last of the tokens.
+    """
+
+    tokens: list[int]
+    start: int
+    blocks: list[int]
+    wants_logits: bool = True
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Queries begin … end of each sequence of a group see `keys` keys through `mask` [B, 1, queries, keys]."""
+
+    begin: int
+    end: int
+    keys: int
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """B sequences with equally many queries each, gathered together. rows: their places in the batch."""
+
+    rows: Tensor  # [B * queries]
+    sequences: int
+    queries: int
+    keys: int
+    blocks: Tensor  # [B * keys / block_tokens]
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One forward: T flat tokens, their positions and KV slots, and the attention groups."""
+
+    tokens: Tensor  # [T]
+    positions: Tensor  # [T]
+    slots: Tensor  # [T]
+    highest: int
+    groups: tuple[Group, ...]
+    logit_rows: Tensor  # [segments that want logits]
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment], cache: KVCache) -> "Plan":
+        """The plan for a batch; every segment has at least one token."""
+        offsets = np.cumsum([0] + [len(segment.tokens) for segment in segments])
+        positions = [np.arange(segment.start, segment.end) for segment in segments]
+        slots = [cache.slots(s.blocks, s.start, len(s.tokens)) for s in segments]
+        wanted = [offsets[i + 1] - 1 for i, segment in enumerate(segments) if segment.wants_logits]
+        groups = [_group(segments, offsets, members, cache) for members in _members(segments)]
+        device = cache.device
+        return cls(
+            tokens=_ints([token for segment in segments for token in segment.tokens], device),
+            positions=_ints(np.concatenate(positions), device),
+            slots=_ints(np.concatenate(slots), device),
+            highest=max(segment.end for segment in segments) - 1,
+            groups=tuple(groups),
+            logit_rows=_ints(wanted, device),
+        )
+
+
+def _ints(values: Sequence[int] | Ints, device: str) -> Tensor:
+    return torch.as_tensor(np.asarray(values, dtype=np.int64), device=device)
+
+
+def _keys(end: int) -> int:
+    return -(-end // TILE) * TILE
+
+
+def _members(segments: Sequence[Segment]) -> list[list[int]]:
+    """Indices of segments that share a group: single tokens of similar length together, longer ones alone."""
+    singles = sorted((i for i, s in enumerate(segments) if len(s.tokens) == 1), key=lambda i: segments[i].end)
+    groups = [[i] for i, s in enumerate(segments) if len(s.tokens) > 1]
+    open_group: list[int] = []
+    for i in singles:
+        limit = max(MAX_STRETCH * segments[open_group[0]].end, MIN_STRETCH_KEYS) if open_group else 0
+        if segments[i].end > limit:
+            open_group = []
+            groups.append(open_group)
+        open_group.append(i)
+    # in batch order, so that a batch of one group needs no reordering
+    return [sorted(group) for group in groups]
+
+
+def _group(segments: Sequence[Segment], offsets: Ints, members: list[int], cache: KVCache) -> Group:
+    queries = len(segments[members[0]].tokens)
+    keys = _keys(max(segments[i].end for i in members))
+    starts = np.asarray([segments[i].start for i in members])
+    rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in members])
+    pieces = [
+        _piece(starts, begin, min(begin + PIECE, queries), cache.device) for begin in range(0, queries, PIECE)
+    ]
+    return Group(
+        rows=_ints(rows, cache.device),
+        sequences=len(members),
+        queries=queries,
+        keys=keys,
+        blocks=_ints(_tables(segments, members, keys, cache), cache.device),
+        pieces=tuple(pieces),
+    )
+
+
+def _piece(starts: Ints, begin: int, end: int, device: str) -> Piece:
+    positions = starts[:, None] + np.arange(begin, end)  # [B, queries]
+    keys = _keys(int(positions.max()) + 1)
+    hidden = np.arange(keys) > positions[:, None, :, None]  # [B, 1, queries, keys]
+    mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
+    return Piece(begin, end, keys, torch.from_numpy(mask).to(device))
+
+
+def _tables(segments: Sequence[Segment], members: list[int], keys: int, cache: KVCache) -> Ints:
+    """Block tables side by side, cut to the group's keys, short ones filled up with the block of zeros."""
+    size = cache.spec.block_tokens
+    tables = np.full((len(members), -(-keys // size)), cache.zero_block, dtype=np.int64)
+    for row, i in enumerate(members):
+        used = segments[i].blocks[: -(-segments[i].end // size)]
+        tables[row, : len(used)] = used
+    return tables.reshape(-1)
