@@ -43,7 +43,7 @@ class Hop:
         dtype: str,
         *,
         call_timeout: float = 10.0,
-        patience: float = 15.0,
+        patience: float = 30.0,
     ) -> None:
         self._bus = bus
         self._pod = pod

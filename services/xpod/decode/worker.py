@@ -80,6 +80,7 @@ class Decode(Worker):
     async def drain(self) -> None:
         """Let the sequences finish; those that do not in time go to another worker."""
         try:
+            self.see_if_idle()
             await self.idle.wait()
         finally:
             for sequence in list(self.engine.sequences.values()):

@@ -120,6 +120,7 @@ class Prefill(Worker):
     async def drain(self) -> None:
         """Let queued prompts finish; those that do not in time go to another worker."""
         try:
+            self.see_if_idle()
             await self.idle.wait()
         finally:
             for sequence in [*self._waiting.values(), *self.engine.sequences.values()]:

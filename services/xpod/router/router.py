@@ -44,6 +44,10 @@ class RouterConfig(ServiceConfig):
     served_model_name: Annotated[str, Field(description="the model's name (default: its directory's)")] = ""
     api_key: Annotated[str, Field(description="keys that clients must use, with commas")] = ""
     max_model_len: Annotated[int, Field(ge=0, description="tokens of prompt and output, 0: the model's")] = 0
+    place_timeout: Annotated[float, Field(gt=0, description="seconds to find a worker for a session")] = 30.0
+    silence_timeout: Annotated[float, Field(gt=0, description="seconds before a silent worker is asked")] = (
+        5.0
+    )
     max_sessions: Annotated[int, Field(ge=1, description="requests at once, more are refused")] = 1024
 
 
@@ -62,15 +66,16 @@ class Router(Service):
     async def setup(self) -> None:
         config = self.config
         listener = _listen(config.host, config.port)
-        directory = Path(config.model)
+        directory = Path(config.model).absolute()
         checkpoint = Checkpoint.open(directory)
         self._model = checkpoint.identity
         model = checkpoint.config
         registry = CollectorRegistry()
         experts = ExpertDirectory(model.experts, model.moe_layers)
-        around = Surroundings(self.data, self.pod, self.member, self.view, Counters(registry), Patience(), {})
+        patience = Patience(config.place_timeout, config.silence_timeout)
+        around = Surroundings(self.data, self.pod, self.member, self.view, Counters(registry), patience, {})
         limit = config.max_model_len or model.max_positions
-        name = config.served_model_name or directory.resolve().name
+        name = config.served_model_name or directory.name
         self.engine = RouterEngine(
             around, model, experts, name=name, max_model_len=limit, limit=config.max_sessions
         )

@@ -35,7 +35,7 @@ from xpod_proto import (
     subjects,
 )
 from xpod_runtime.bus import Bus, Subscription
-from xpod_runtime.errors import NoResponders, RemoteError, XpodError
+from xpod_runtime.errors import NoResponders, XpodError
 
 log = structlog.get_logger(__name__)
 FINAL_CODES = frozenset({"context_length_exceeded", "bad_request"})
@@ -198,22 +198,20 @@ class LiveSession:
         reason = f"no {kind} worker is there"
         while not self.done and self._machine.epoch == epoch:
             worker = self._choose(kind, avoid)
-            if worker is None:
-                if time.monotonic() > deadline:
-                    return self._apply(self._machine.unplaced(epoch, "no_worker", reason))
+            if worker is not None:
+                refusal = await self._give(kind, worker, epoch)
+                if refusal is None:
+                    self._apply(self._machine.assigned(epoch, worker.name))
+                    return
+                reason = f"{worker.name}: {refusal}"
+                avoid.add(worker.name)
+                if refusal.code in FINAL_CODES:
+                    self._apply(self._machine.unplaced(epoch, refusal.code, str(refusal)))
+            elif time.monotonic() > deadline:
+                self._apply(self._machine.unplaced(epoch, "no_worker", reason))
+            else:
                 avoid.clear()
                 await self._around.view.changed(0.25)
-                continue
-            try:
-                await self._give(kind, worker, epoch)
-            except XpodError as error:
-                if isinstance(error, RemoteError) and error.code in FINAL_CODES:
-                    return self._apply(self._machine.unplaced(epoch, error.code, str(error)))
-                reason = f"{worker.name}: {error}"
-                avoid.add(worker.name)
-                continue
-            self._heard = time.monotonic()
-            return self._apply(self._machine.assigned(epoch, worker.name))
 
     def _choose(self, kind: str, avoid: set[str]) -> Member | None:
         members = self._around.view.usable(kind)
@@ -221,19 +219,26 @@ class LiveSession:
             return choose_prefill(members, self._around.sent, avoid)
         return choose_decode(members, blocks_for(self._longest), self._around.sent, avoid)
 
-    async def _give(self, kind: str, worker: Member, epoch: int) -> None:
+    async def _give(self, kind: str, worker: Member, epoch: int) -> XpodError | None:
+        """Offer the session to a worker; returns why it is not taken, or None."""
         around = self._around
         self._kinds[worker.name] = kind
-        weight = self._prompt.shape[0] if kind == "prefill" else blocks_for(self._longest)
+        self._heard = time.monotonic()
         task: PrefillTask | DecodeTask
         if kind == "prefill":
+            weight = self._prompt.shape[0]
             task = PrefillTask(self.id, epoch, around.router, self._prompt, self._sampling)
         else:
+            weight = blocks_for(self._longest)
             said = Tensor.of_tokens([token.token for token in self._machine.tokens])
             task = DecodeTask(self.id, epoch, around.router, self._prompt, said, self._sampling)
         around.sent[worker.name] = around.sent.get(worker.name, 0) + weight
         subject = subjects.mailbox(around.pod, kind, worker.name)
-        await around.bus.request(subject, task, timeout=around.patience.answer)
+        try:
+            await around.bus.request(subject, task, timeout=around.patience.answer)
+        except XpodError as error:
+            return error
+        return None
 
     async def _ask(self, worker: str, start: int) -> None:
         """What has the worker said since? One that does not know the session has lost it."""

@@ -53,12 +53,12 @@ class Choice:
         self.index = index
         self.session = session
         self.count = 0
-        self.finish = ""
         self._stream = stream
         self._stops = stops
         self._min_tokens = min_tokens
         self._meter = meter
         self._length = 0
+        self._live = True
 
     async def run(self, emit: Emit) -> None:
         """Emit every piece up to the finish. Raises SessionError; never returns without a finish."""
@@ -66,10 +66,8 @@ class Choice:
             piece = self.take(output)
             self._meter.token(self.session.cached_tokens)
             if piece.finish:
-                self.finish = piece.finish
-                self._meter.end(piece.finish)
-                if not output.finish:  # a stop string: the workers do not know yet
-                    await self._cancel()
+                self._live = not output.finish
+                await self.close(piece.finish)  # after a stop string the workers do not know yet
             await emit(piece)
             if piece.finish:
                 return
@@ -77,10 +75,10 @@ class Choice:
 
     async def close(self, reason: str) -> None:
         """Let go of a session that nobody reads any more. Idempotent."""
-        if not self.finish:
-            self.finish = reason
-            self._meter.end(reason)
+        self._meter.end(reason)
+        if self._live:
             await self._cancel()
+            self._live = False
 
     def take(self, output: Output) -> Piece:
         """What this output adds. The stopping token has no text; stop strings count after `min_tokens` only."""

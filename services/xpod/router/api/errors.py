@@ -17,6 +17,7 @@ from xpod.router.api.json_body import dump
 from xpod_runtime.errors import XpodError
 
 RETRY_SOON = 1.0
+LONGEST = 500
 REFUSED_BY_WORKERS = frozenset({"context_length_exceeded", "bad_request"})
 
 
@@ -48,6 +49,7 @@ class ApiError(HTTPException):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
+        message = " ".join(message.split())[:LONGEST]  # one line, whatever the client sent
         super().__init__(status, message, headers)
         detail = {"message": message, "type": kind, "param": param, "code": code}
         self.body: dict[str, dict[str, str | None]] = {"error": detail}

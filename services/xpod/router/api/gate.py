@@ -25,6 +25,7 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
         self._app = app
         self._settings = settings
+        self._keys = [key.encode() for key in settings.api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,10 +54,9 @@ class Gate:
             await internal().response()(scope, receive, tagged)
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
-        key = self._settings.api_key
-        if key is not None and scope["path"] not in OPEN_PATHS:
+        if self._keys and scope["path"] not in OPEN_PATHS:
             scheme, _, given = headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
+            if scheme.lower() != "bearer" or not self._is_key(given.strip().encode()):
                 wrong = "the API key is wrong" if given else "an API key is needed: Authorization: Bearer KEY"
                 challenge = {"WWW-Authenticate": "Bearer"}
                 raise ApiError(
@@ -65,6 +65,9 @@ class Gate:
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._settings.max_body_bytes:
             raise self._too_large()
+
+    def _is_key(self, given: bytes) -> bool:
+        return any(hmac.compare_digest(given, key) for key in self._keys)
 
     def _limited(self, receive: Receive) -> Receive:
         size = 0

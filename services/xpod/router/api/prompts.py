@@ -10,7 +10,8 @@ import asyncio
 from dataclasses import dataclass
 
 from xpod.router.api.errors import bad_request
-from xpod.router.api.requests import ChatMessage, CompletionRequest
+from xpod.router.api.messages import ChatMessage
+from xpod.router.api.requests import CompletionRequest
 from xpod.router.api.sampling import check_tokens
 from xpod.router.api.text_protocol import Text
 from xpod_model.errors import ModelError

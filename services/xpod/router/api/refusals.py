@@ -11,10 +11,8 @@ from typing import Any
 from xpod.router.api.errors import ApiError, bad_request
 
 _MOST = 4
-_NESTED = {
-    "messages",
-    "stream_options",
-}  # objects with named parts; elsewhere a name in the path is a value's
+# Objects with named parts; in any other parameter a name in the path is a key that the client chose.
+_NESTED = {"messages", "stream_options"}
 _UNION = {"str", "TextPart"}
 
 

@@ -49,7 +49,8 @@ class ChatReply:
 
     def opening(self, choice: int) -> Json:
         delta = {"role": "assistant", "content": ""}
-        return {"index": choice, "delta": delta, "logprobs": None, "finish_reason": None}
+        empty = {"index": choice, "delta": delta, "logprobs": None, "finish_reason": None}
+        return empty | _ids(self._request, [])
 
     def delta(self, piece: Piece) -> Json:
         delta = {"content": piece.text} if piece.text or not piece.finish else {}
@@ -82,7 +83,8 @@ class CompletionReply:
     def opening(self, choice: int) -> Json | None:
         if not self._echoes[choice]:
             return None
-        return {"index": choice, "text": self._echoes[choice], "logprobs": None, "finish_reason": None}
+        echo = {"index": choice, "text": self._echoes[choice], "logprobs": None, "finish_reason": None}
+        return echo | _ids(self._request, [])
 
     def delta(self, piece: Piece) -> Json:
         return self._choice(piece.text, [piece])

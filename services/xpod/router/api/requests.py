@@ -7,21 +7,13 @@ Does not know: the model, its vocabulary or its context length.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
+from xpod.router.api.messages import ChatMessage
+from xpod.router.api.strict import Strict, Utf8
 
-def _utf8(text: str) -> str:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValueError("half a surrogate pair is not text") from None
-    return text
-
-
-Utf8 = Annotated[str, AfterValidator(_utf8)]
 StopText = Annotated[Utf8, Field(min_length=1)]
 StopTexts = Annotated[list[StopText], Field(max_length=16)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -81,42 +73,6 @@ _NEUTRAL |= dict.fromkeys(
     ),
     (),
 )
-_NO_TOOLS: dict[str, tuple[Any, ...]] = dict.fromkeys(
-    ("audio", "function_call", "refusal", "tool_call_id", "tool_calls"), ([],)
-)
-
-
-class Unsupported(ValueError):
-    """A parameter that others have and this API has not."""
-
-    def __init__(self, param: str) -> None:
-        super().__init__("not supported")
-        self.param = param
-
-
-class Strict(BaseModel):
-    """No coercion, no unknown names; null means absent."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-    neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_neutral(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        known = cls.model_fields.keys()
-        kept = {}
-        for name, value in data.items():
-            foreign = name not in known and name in cls.neutral
-            if value is None and (foreign or name in known):
-                continue
-            if foreign and value in cls.neutral[name]:
-                continue
-            if foreign:
-                raise Unsupported(name)
-            kept[name] = value
-        return kept
 
 
 class StreamOptions(Strict):
@@ -178,37 +134,6 @@ class CompletionRequest(GenerationRequest):
     @property
     def alternatives(self) -> int:
         return -1 if self.logprobs is None else self.logprobs
-
-
-class TextPart(Strict):
-    """A piece of a message's content."""
-
-    type: str
-    text: Utf8 = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_text(cls, data: Any) -> Any:
-        kind = data.get("type") if isinstance(data, dict) else None
-        if isinstance(kind, str) and kind != "text":
-            raise ValueError(f"content parts of type {kind!r} are not supported, only 'text'")
-        return data
-
-
-class ChatMessage(Strict):
-    """One turn; `developer` is OpenAI's newer word for `system`."""
-
-    neutral = _NO_TOOLS
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Utf8 | list[TextPart]
-    name: Utf8 | None = None
-
-    def for_template(self) -> dict[str, str]:
-        """The message as chat templates know it."""
-        parts = self.content
-        text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
-        role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": text} | ({"name": self.name} if self.name else {})
 
 
 class ChatRequest(GenerationRequest):

@@ -27,9 +27,6 @@ def check(request: GenerationRequest, vocab_size: int) -> None:
         _check_chat(request)
     if isinstance(request, CompletionRequest) and request.echo and request.logprobs is not None:
         raise bad_request("echo with logprobs is not supported: the prompt has no logprobs here", "echo")
-    limit = request.token_limit
-    if limit is not None and request.min_tokens > limit:
-        raise bad_request(f"min_tokens {request.min_tokens} is more than max_tokens {limit}", "min_tokens")
     for param, ids in (
         ("logit_bias", map(int, request.logit_bias)),
         ("stop_token_ids", request.stop_token_ids),
@@ -55,19 +52,18 @@ def _check_chat(request: ChatRequest) -> None:
 def token_budget(request: GenerationRequest, prompt_tokens: int, engine: Engine) -> int:
     """How many tokens this prompt may generate. Refuses what the context cannot hold."""
     rest = engine.max_model_len - prompt_tokens
-    limit = request.token_limit
-    if limit is None and rest >= 1:
-        return min(rest, COMPLETION_DEFAULT) if isinstance(request, CompletionRequest) else rest
-    wanted = limit or 1
-    if wanted <= rest:
-        return wanted
-    total = prompt_tokens + wanted
-    raise bad_request(
-        f"this model's context is {engine.max_model_len} tokens; the request needs {total} "
-        f"({prompt_tokens} in the prompt, {wanted} to generate)",
-        "prompt" if isinstance(request, CompletionRequest) else "messages",
-        "context_length_exceeded",
-    )
+    default = COMPLETION_DEFAULT if isinstance(request, CompletionRequest) else rest
+    wanted = request.token_limit or max(1, min(default, rest))
+    if wanted > rest:
+        raise bad_request(
+            f"this model's context is {engine.max_model_len} tokens; the request needs {prompt_tokens + wanted} "
+            f"({prompt_tokens} in the prompt, {wanted} to generate)",
+            "prompt" if isinstance(request, CompletionRequest) else "messages",
+            "context_length_exceeded",
+        )
+    if request.min_tokens > wanted:
+        raise bad_request(f"min_tokens is {request.min_tokens}, but max_tokens is {wanted}", "min_tokens")
+    return wanted
 
 
 def base_seed(seed: int | None) -> int:

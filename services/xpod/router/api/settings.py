@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """`served_model_names` empty means the engine's own name; times are in seconds."""
+    """`api_key` holds one key or several with commas; no `served_model_names` means the engine's own; seconds."""
 
     version: str = "0"
     api_key: str | None = None
@@ -18,3 +18,8 @@ class ApiSettings:
     max_body_bytes: int = 16 << 20
     keep_alive: float = 5.0
     max_choices: int = 1024
+
+    @property
+    def api_keys(self) -> tuple[str, ...]:
+        """Every key that opens the door; none means that there is no door."""
+        return tuple(key.strip() for key in (self.api_key or "").split(",") if key.strip())

@@ -13,9 +13,11 @@ from pydantic import Field
 from xpod.router.api.completion_routes import ERRORS
 from xpod.router.api.context import Api
 from xpod.router.api.errors import bad_request
+from xpod.router.api.messages import ChatMessage
 from xpod.router.api.prompts import encode, render
-from xpod.router.api.requests import ChatMessage, Strict, TokenId, Utf8
+from xpod.router.api.requests import TokenId
 from xpod.router.api.sampling import check_tokens
+from xpod.router.api.strict import Strict, Utf8
 
 
 class TokenizeRequest(Strict):

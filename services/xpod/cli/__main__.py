@@ -1,0 +1,5 @@
+"""`python -m xpod.cli` is `xpod`."""
+
+from xpod.cli.main import main
+
+main()

@@ -1,0 +1,140 @@
+"""A pod, seen from outside: the HTTP interface of any of its routers.
+
+Knows: the routers' endpoints; when another router may be asked, and when the answer is no.
+Does not know: processes, state files, or what is done with the text.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from xpod.cli.answer import Answer
+from xpod.cli.errors import REFUSED, CliError, ConnectionLost, StreamFailed
+from xpod.cli.readiness import credentials, reason_of
+from xpod.cli.sse import SseParser
+
+CONNECT_SECONDS = 3.0
+SILENCE_SECONDS = 60.0
+"""A stream without even a keep-alive for so long is dead."""
+PATIENCE_SECONDS = 15.0
+"""A pod that is there and cannot serve, or lost its routers, is asked again for so long."""
+RETRY_SECONDS = 0.1
+DONE = "[DONE]"
+
+
+class PodClient:
+    """Asks the routers in turn, the last one that answered first."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        patience: float = PATIENCE_SECONDS,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        if not endpoints:
+            raise ConnectionLost("the pod has no endpoints")
+        self._endpoints = list(endpoints)
+        self._patience = patience
+        timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
+        self._http = httpx.Client(timeout=timeout, trust_env=False, transport=transport, headers=credentials())
+
+    def __enter__(self) -> PodClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._http.close()
+
+    def get(self, path: str) -> dict[str, Any]:
+        """A JSON object from the first router that gives one."""
+        lost = ConnectionLost("the pod has no endpoints")
+        for url in list(self._endpoints):
+            try:
+                answer = self._http.get(url + path, timeout=CONNECT_SECONDS)
+                if answer.status_code == httpx.codes.OK:
+                    return dict(answer.json())
+                lost = ConnectionLost(f"{url}: {reason_of(answer)}")
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+                lost = ConnectionLost(f"{url} does not answer: {error}")
+        raise lost
+
+    def stream(self, path: str, body: dict[str, Any], show: Callable[[str], None]) -> Answer:
+        """One completion; `show` gets its text as it comes. A lost router is replaced, and nobody notices.
+
+        `body` must carry a seed: the same request to another router then gives the same tokens.
+        """
+        assert "seed" in body, "without a seed, a second try would give another answer"
+        answer = Answer(started=time.monotonic())
+        failures = 0
+        deadline = time.monotonic() + self._patience
+        while True:
+            known = len(answer.arrivals)
+            try:
+                self._stream_once(path, body, answer, show)
+            except ConnectionLost as lost:
+                if len(answer.arrivals) > known:
+                    deadline = time.monotonic() + self._patience
+                elif time.monotonic() >= deadline:
+                    raise CliError(f"the pod does not answer: {lost.message}") from lost
+                self._next_endpoint()
+            except StreamFailed as failed:
+                failures += 1
+                if failures > len(self._endpoints):
+                    raise CliError(failed.message, REFUSED) from failed
+                self._next_endpoint()
+            else:
+                return answer
+
+    def _stream_once(
+        self, path: str, body: dict[str, Any], answer: Answer, show: Callable[[str], None]
+    ) -> None:
+        url = self._endpoints[0]
+        with _lost_if_broken(url), self._http.stream("POST", url + path, json=body) as response:
+            if response.status_code != httpx.codes.OK:
+                response.read()
+                raise _refusal(url, response)
+            if answer.arrivals:
+                answer.restart()
+            for data in _data_of(response):
+                if data == DONE:
+                    break
+                if text := answer.add(json.loads(data), time.monotonic()):
+                    show(text)
+        if not answer.complete:
+            raise ConnectionLost(f"{url} ended the stream in the middle")
+
+    def _next_endpoint(self) -> None:
+        """Turns to the next router, after a moment."""
+        self._endpoints.append(self._endpoints.pop(0))
+        time.sleep(RETRY_SECONDS)
+
+
+@contextmanager
+def _lost_if_broken(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.InvalidURL as error:
+        raise CliError(f"{url} is not a URL: {error}") from error
+    except (httpx.HTTPError, json.JSONDecodeError) as error:
+        raise ConnectionLost(f"{url}: {str(error) or type(error).__name__}") from error
+
+
+def _refusal(url: str, response: httpx.Response) -> CliError:
+    """Service unavailable: another router, or a moment, may help. Anything else is an answer."""
+    reason = reason_of(response)
+    if response.status_code in {httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE}:
+        return ConnectionLost(f"{url}: {reason}")
+    return CliError(reason, REFUSED)
+
+
+def _data_of(response: httpx.Response) -> Iterator[str]:
+    parser = SseParser()
+    for chunk in response.iter_bytes():
+        for event in parser.feed(chunk):
+            yield event.data

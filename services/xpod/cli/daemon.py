@@ -1,0 +1,88 @@
+"""The launcher as a process of its own: `python -m xpod.cli.daemon`, started by `Handle` (see `handle`).
+
+Knows: the plan on its first line of stdin, and how to tell on stdout what happens, one JSON object a line.
+Does not know: terminals.
+
+It inherits the lock of the data directory, and so holds it while it lives. Held by a terminal (`attached`), it
+drains when its stdin ends: a killed `xpod up` takes its pod along. Detached, it goes on until SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from xpod.cli.errors import CliError
+from xpod.cli.launcher import Launcher
+from xpod.cli.plan import LaunchPlan
+from xpod.cli.readiness import ReadyProbe
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the daemon is told: the plan, and whether it lives only as long as whoever started it."""
+
+    plan: LaunchPlan
+    attached: bool
+
+
+ORDER = TypeAdapter(Order)
+
+
+def report(event: str, text: str) -> None:
+    """One event for whoever started this process, who may be gone or (Ctrl-Z) asleep: then it is lost."""
+    try:
+        os.write(sys.stdout.fileno(), json.dumps({"event": event, "text": text}).encode() + b"\n")
+    except (BrokenPipeError, BlockingIOError):
+        return
+
+
+async def serve(order: Order) -> None:
+    """Runs the pod until a signal, or until the lifeline ends."""
+    plan = order.plan
+    probe = ReadyProbe(plan.endpoints, [spec.id for spec in plan.members if spec.kind != "nats"])
+    launcher = Launcher(plan, probe, report)
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, launcher.stop)
+    if order.attached:
+        _watch_lifeline(loop, launcher)
+    try:
+        await launcher.run()
+    finally:
+        await probe.close()
+
+
+def _watch_lifeline(loop: asyncio.AbstractEventLoop, launcher: Launcher) -> None:
+    lifeline = sys.stdin.fileno()
+
+    def readable() -> None:
+        if not os.read(lifeline, 4096):
+            loop.remove_reader(lifeline)
+            launcher.stop()
+
+    loop.add_reader(lifeline, readable)
+
+
+def main() -> int:
+    os.set_blocking(sys.stdout.fileno(), False)
+    order = ORDER.validate_json(sys.stdin.buffer.readline())
+    try:
+        asyncio.run(serve(order))
+    except CliError as error:
+        report("failed", error.message)
+        return error.exit_code
+    report("stopped", "")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

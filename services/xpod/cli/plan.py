@@ -1,0 +1,120 @@
+"""A pod as data: every member with the command that runs it.
+
+Knows: how the settings of a pod become processes, their arguments and their environment.
+Does not know: how they are started or kept alive. Nothing here touches the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xpod.cli.process import LAUNCH_VARIABLE
+
+START_ORDER = ("nats", "mempool", "supervisor", "expert", "prefill", "decode", "router")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+# options of the command line itself, which would mean nothing, or something else, to a member
+_NOT_FOR_MEMBERS = frozenset(
+    """
+    XPOD_NATS XPOD_ROUTERS XPOD_PREFILL XPOD_DECODE XPOD_EXPERTS XPOD_MEMPOOL XPOD_SUPERVISORS XPOD_PORT
+    XPOD_DETACH XPOD_TIMEOUT XPOD_JSON XPOD_URL XPOD_MAX_TOKENS XPOD_TEMPERATURE XPOD_TOP_P XPOD_SEED XPOD_STOP
+    XPOD_LOGPROBS XPOD_SIGNAL XPOD_SYSTEM
+    """.split()  # noqa: SIM905
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSpec:
+    """One member: what runs it, and what its environment holds beyond the launcher's own."""
+
+    id: str
+    kind: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchPlan:
+    """All that a launcher needs. `ready_seconds` is how long the pod may take to become ready."""
+
+    pod: str
+    model: str
+    data: str
+    endpoints: tuple[str, ...]
+    nats_urls: tuple[str, ...]
+    members: tuple[MemberSpec, ...]
+    ready_seconds: float = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class PodSettings:
+    """What a user can choose. `counts` holds the members of each kind that xpod itself runs, but for NATS."""
+
+    data: Path
+    model: Path
+    counts: Mapping[str, int]
+    ports: Sequence[int]
+    dtype: str = "auto"
+    device: str = "cpu"
+    host: str = "127.0.0.1"
+    pod: str = ""
+    ready_seconds: float = 180.0
+
+    @property
+    def name(self) -> str:
+        """The pod's name on the bus: of its own for every data directory, so that pods can share a cluster."""
+        return self.pod or "pod-" + hashlib.sha256(str(self.data).encode()).hexdigest()[:8]
+
+
+def make_plan(
+    settings: PodSettings, nats_urls: Sequence[str], nats_nodes: Sequence[MemberSpec]
+) -> LaunchPlan:
+    """The plan of a pod that meets at `nats_urls`; `nats_nodes` are the nodes that it runs itself."""
+    members = list(nats_nodes)
+    for kind in START_ORDER[1:]:
+        members += [service(settings, kind, index, nats_urls) for index in range(settings.counts[kind])]
+    shown_host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host
+    return LaunchPlan(
+        pod=settings.name,
+        model=str(settings.model),
+        data=str(settings.data),
+        endpoints=tuple(f"http://{shown_host}:{port}" for port in settings.ports),
+        nats_urls=tuple(nats_urls),
+        members=tuple(members),
+        ready_seconds=settings.ready_seconds,
+    )
+
+
+def service(settings: PodSettings, kind: str, index: int, nats_urls: Sequence[str]) -> MemberSpec:
+    """Member `index` of a kind. Its id is an argument, so that `ps` shows it; the rest is environment."""
+    member = f"{kind}-{index}"
+    env = {
+        "XPOD_POD": settings.name,
+        "XPOD_ID": member,
+        "XPOD_NATS_URL": ",".join(nats_urls),
+        "XPOD_MODEL": str(settings.model),
+        "XPOD_DTYPE": settings.dtype,
+        "XPOD_DEVICE": settings.device,
+        "XPOD_HOST": settings.host,
+        "XPOD_DATA": str(settings.data / "members" / member),
+    }
+    if kind == "router":
+        env["XPOD_PORT"] = str(settings.ports[index])
+    return MemberSpec(member, kind, (sys.executable, "-m", f"xpod.{kind}", "--id", member), env)
+
+
+def environment(spec: MemberSpec, data: str, outer: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The whole environment of a member: the user's, one thread for each library, and the member's own."""
+    outer = os.environ if outer is None else outer
+    inherited = {name: value for name, value in outer.items() if name not in _NOT_FOR_MEMBERS}
+    fixed = {
+        **dict.fromkeys(_THREADS, "1"),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+        LAUNCH_VARIABLE: data,
+    }
+    return {**inherited, **fixed, **spec.env}

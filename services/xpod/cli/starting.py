@@ -1,0 +1,98 @@
+"""From what a user asked for to a launcher that runs it.
+
+Knows: the checks before a start, and their order (cheap ones first).
+Does not know: the terminal: whoever starts a pod is told its events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xpod.cli.compose import default_counts
+from xpod.cli.errors import CliError
+from xpod.cli.handle import Handle
+from xpod.cli.options import DEFAULT_DATA, DEFAULT_MODEL
+from xpod.cli.plan import LaunchPlan, PodSettings, make_plan
+from xpod.cli.preflight import check_port_range, claim_ports, find_model, reach_nats
+from xpod.cli.state import locked, read_state
+
+LOCAL_NATS = 1
+"""JetStream's quorum is there for machines that fail; on one machine a single node loses nothing."""
+READY_SECONDS = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class PodRequest:
+    """A pod as asked for; counts that are not given come from compose.yaml."""
+
+    data: Path = DEFAULT_DATA
+    model: str = DEFAULT_MODEL
+    dtype: str = "auto"
+    device: str = "cpu"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    pod: str = ""
+    counts: Mapping[str, int | None] = field(default_factory=dict)
+    nats: int | None = None
+    nats_url: str = ""
+    ready_seconds: float = READY_SECONDS
+
+
+@contextmanager
+def started(request: PodRequest, *, attached: bool) -> Iterator[Handle]:
+    """A launcher that has its orders. On the way out it is stopped, unless it was released."""
+    checked = _check(request)
+    data = request.data.expanduser().resolve()
+    with locked(data) as lock:
+        _refuse_leftovers(data)
+        plan = _plan_of(request, checked, data)
+        with Handle(plan, attached=attached, lock=lock) as handle:
+            yield handle
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What is known to be good before the data directory is touched; no URLs: NATS nodes of our own."""
+
+    counts: dict[str, int]
+    model: Path
+    nats_urls: list[str]
+
+
+def _check(request: PodRequest) -> _Checked:
+    counts = default_counts()
+    del counts["nats"]
+    counts |= {kind: count for kind, count in request.counts.items() if count is not None}
+    check_port_range(request.port, counts["router"])
+    model = find_model(request.model)
+    return _Checked(counts, model, reach_nats(request.nats_url) if request.nats_url else [])
+
+
+def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
+    """The plan, with ports that are free now."""
+    settings = PodSettings(
+        data=data,
+        model=checked.model,
+        counts=checked.counts,
+        ports=claim_ports(request.host, request.port, checked.counts["router"]),
+        dtype=request.dtype,
+        device=request.device,
+        host=request.host,
+        pod=request.pod,
+        ready_seconds=request.ready_seconds,
+    )
+    if checked.nats_urls:
+        return make_plan(settings, checked.nats_urls, [])
+    from xpod.cli.nats_nodes import prepare_nodes
+
+    urls, nodes = prepare_nodes(request.nats or LOCAL_NATS, data)
+    return make_plan(settings, urls, nodes)
+
+
+def _refuse_leftovers(data: Path) -> None:
+    state = read_state(data)
+    if state is not None and state.living():
+        raise CliError(f"members of a pod whose launcher died still run in {data}; xpod down stops them")

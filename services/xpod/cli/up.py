@@ -1,0 +1,212 @@
+"""`xpod up`: a pod of local processes.
+
+Knows: its options, and what a user sees until the pod is ready and while it runs.
+Does not know: how processes are kept alive (see `launcher`).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+from typer import Option
+
+from xpod.cli.down import stop_pod
+from xpod.cli.errors import BAD_USAGE, INTERRUPTED, CliError
+from xpod.cli.handle import Handle
+from xpod.cli.options import DEFAULT_DATA, DEFAULT_MODEL, DataOption, DeviceOption, DtypeOption, ModelOption
+from xpod.cli.starting import READY_SECONDS, PodRequest, started
+from xpod.cli.state import read_state
+
+REFRESH_SECONDS = 0.5
+
+
+def _count(flag: str, variable: str, what: str) -> object:
+    return Option(
+        flag, envvar=variable, min=1, show_default=False, help=f"{what} (default: as in compose.yaml)."
+    )
+
+
+def up(  # noqa: PLR0917
+    model: ModelOption = DEFAULT_MODEL,
+    dtype: DtypeOption = "auto",
+    nats: Annotated[
+        int | None,
+        Option(
+            "--nats",
+            envvar="XPOD_NATS",
+            min=1,
+            show_default=False,
+            help="NATS nodes to run (default: 1; the quorum of three in compose.yaml is for machines that fail).",
+        ),
+    ] = None,
+    nats_url: Annotated[
+        str,
+        Option(
+            "--nats-url",
+            envvar="XPOD_NATS_URL",
+            metavar="URL,…",
+            help="A NATS cluster that is there already.",
+        ),
+    ] = "",
+    routers: Annotated[int | None, _count("--routers", "XPOD_ROUTERS", "Routers")] = None,
+    prefill: Annotated[int | None, _count("--prefill", "XPOD_PREFILL", "Prefill workers")] = None,
+    decode: Annotated[int | None, _count("--decode", "XPOD_DECODE", "Decode workers")] = None,
+    experts: Annotated[int | None, _count("--experts", "XPOD_EXPERTS", "Expert shards")] = None,
+    mempool: Annotated[int | None, _count("--mempool", "XPOD_MEMPOOL", "MemPool nodes")] = None,
+    supervisors: Annotated[int | None, _count("--supervisors", "XPOD_SUPERVISORS", "Supervisors")] = None,
+    host: Annotated[
+        str, Option("--host", envvar="XPOD_HOST", help="Address that the routers listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        Option(
+            "--port",
+            envvar="XPOD_PORT",
+            min=0,
+            max=65535,
+            help="Router i listens on PORT + i; 0: free ports.",
+        ),
+    ] = 8000,
+    data: DataOption = DEFAULT_DATA,
+    device: DeviceOption = "cpu",
+    pod: Annotated[
+        str,
+        Option("--pod", envvar="XPOD_POD", help="Name on the bus (default: one of its own for each --data)."),
+    ] = "",
+    timeout: Annotated[
+        float,
+        Option("--timeout", envvar="XPOD_TIMEOUT", min=1, help="Seconds that it may take to become ready."),
+    ] = READY_SECONDS,
+    detach: Annotated[
+        bool, Option("--detach", "-d", envvar="XPOD_DETACH", help="Return once the pod is ready; it goes on.")
+    ] = False,
+) -> int:
+    """Start a pod of local processes.
+
+    Its members are the services that compose.yaml names; one that dies is started again.
+
+    Without --detach, xpod up shows them until Ctrl-C, then drains.
+    """
+    if nats is not None and nats_url:
+        raise CliError("--nats and --nats-url exclude each other", BAD_USAGE)
+    counts = {
+        "router": routers,
+        "prefill": prefill,
+        "decode": decode,
+        "expert": experts,
+        "mempool": mempool,
+        "supervisor": supervisors,
+    }
+    request = PodRequest(
+        data=data,
+        model=model,
+        dtype=dtype,
+        device=device,
+        host=host,
+        port=port,
+        pod=pod,
+        counts=counts,
+        nats=nats,
+        nats_url=nats_url,
+        ready_seconds=timeout,
+    )
+    return _detached(request) if detach else _attached(request)
+
+
+def _detached(request: PodRequest) -> int:
+    with interruptible(), started(request, attached=False) as handle:
+        wait_ready(handle)
+        print(_ready_line(request.data), flush=True)
+        handle.release()
+    return 0
+
+
+def _attached(request: PodRequest) -> int:
+    with interruptible(), started(request, attached=True) as handle:
+        try:
+            wait_ready(handle)
+            print(_ready_line(request.data), "Ctrl-C stops it.", flush=True)
+            last = _watch(handle, request.data.expanduser().resolve())
+        except KeyboardInterrupt:
+            _stop(handle, request.data.expanduser().resolve())
+            return INTERRUPTED
+    if last != "stopped":
+        raise CliError("the launcher died; the members go on, and xpod down stops them")
+    return 0
+
+
+def _stop(handle: Handle, data: Path) -> None:
+    """Drains; another Ctrl-C kills."""
+    print("stopping", file=sys.stderr, flush=True)
+    try:
+        handle.stop()
+    except KeyboardInterrupt:
+        handle.kill()
+        stop_pod(data, 0.0)
+
+
+def wait_ready(handle: Handle) -> None:
+    """Tells on stderr what happens until the pod is ready."""
+    began = time.monotonic()
+    print("starting a pod", file=sys.stderr, flush=True)
+    for event in handle.wait_ready():
+        if event.name == "member" and not event.text.endswith(" up"):
+            print(event.text, file=sys.stderr, flush=True)
+    print(f"ready after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+
+
+def _ready_line(data: Path) -> str:
+    state = read_state(data.expanduser().resolve())
+    return f"{state.pod} serves at {', '.join(state.endpoints)}." if state else ""
+
+
+def _watch(handle: Handle, data: Path) -> str:
+    """Shows the members until the launcher ends, and returns its last word.
+
+    A terminal gets a table, anything else one line for each event.
+    """
+    if sys.stdout.isatty():
+        return _watch_table(handle, data)
+    last = ""
+    for event in handle.events():
+        last = event.name
+        if event.text:
+            print(event.text, flush=True)
+    return last
+
+
+def _watch_table(handle: Handle, data: Path) -> str:
+    from rich.live import Live
+
+    from xpod.cli.view import launched_table
+
+    last = ""
+    with Live(auto_refresh=False) as live:
+        for event in handle.events(REFRESH_SECONDS):
+            last = event.name
+            state = read_state(data)
+            if state is not None:
+                live.update(launched_table(state, time.time()), refresh=True)
+    return last
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does, so that the pod is drained."""
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,137 @@
+"""A whole pod inside the test process: real services, real NATS connections, real HTTP; only the processes are one.
+
+Tests of processes and signals use `xpod up` instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from xpod.common.service import Service
+from xpod.decode.worker import Decode, DecodeConfig
+from xpod.expert.shard import Expert, ExpertConfig
+from xpod.mempool.node import MemPool, MemPoolConfig
+from xpod.prefill.worker import Prefill, PrefillConfig
+from xpod.router.api.engine_protocol import Output
+from xpod.router.router import Router, RouterConfig
+from xpod.supervisor.supervisor import Supervisor, SupervisorConfig
+from xpod_proto import SamplingSpec
+from xpod_runtime.config import ServiceConfig
+from xpod_runtime.nats_bus import NatsBus
+
+KINDS: dict[str, tuple[type[Service], type[ServiceConfig]]] = {
+    "supervisor": (Supervisor, SupervisorConfig),
+    "mempool": (MemPool, MemPoolConfig),
+    "expert": (Expert, ExpertConfig),
+    "prefill": (Prefill, PrefillConfig),
+    "decode": (Decode, DecodeConfig),
+    "router": (Router, RouterConfig),
+}
+LIMIT = 30.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many of each."""
+
+    supervisor: int = 1
+    mempool: int = 1
+    expert: int = 2
+    prefill: int = 1
+    decode: int = 1
+    router: int = 1
+
+
+class Pod:
+    """The running services by member id."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, Service] = {}
+        self.buses: dict[str, list[NatsBus]] = {}
+
+    def of(self, kind: str) -> list[Service]:
+        return [member for name, member in sorted(self.members.items()) if member.member_kind == kind]
+
+    @property
+    def router(self) -> Router:
+        router = self.of("router")[0]
+        assert isinstance(router, Router)
+        return router
+
+    def url(self, index: int = 0) -> str:
+        return str(self.of("router")[index].detail()["url"])
+
+    async def start(self, kind: str, index: int, url: str, model: Path, **options: object) -> Service:
+        """Start one member as its process would; `options` it does not know are left out."""
+        cls, config_cls = KINDS[kind]
+        known = {name: value for name, value in options.items() if name in config_cls.model_fields}
+        config = config_cls.model_validate(
+            {
+                "id": f"{kind}-{index}",
+                "pod": "test",
+                "nats_url": url,
+                "model": str(model),
+                "heartbeat": 0.1,
+                **known,
+            }
+        )
+        buses = [await NatsBus.connect([url], f"{config.id}{tail}", wait=10) for tail in ("", ".control")]
+        member = cls(config, *buses)
+        self.members[config.id], self.buses[config.id] = member, buses
+        await member.start()
+        return member
+
+    async def crash(self, name: str) -> None:
+        """The member is gone without a word: its connections close, nothing is drained."""
+        for bus in self.buses.pop(name):
+            await bus.close()
+        member = self.members.pop(name)
+        member.tree.stop()
+
+    async def stop(self) -> None:
+        for kind in reversed(KINDS):
+            for member in self.of(kind):
+                await member.stop("stopped")
+        for buses in self.buses.values():
+            for bus in buses:
+                await bus.close()
+
+    async def ready(self) -> None:
+        """Returns once every router says that the pod can serve."""
+        async with asyncio.timeout(LIMIT):
+            for router in self.of("router"):
+                assert isinstance(router, Router)
+                while not router.engine.ready()[0]:
+                    await router.view.changed(0.05)
+
+    async def generate(self, prompt: Sequence[int], sampling: SamplingSpec) -> list[Output]:
+        """One session through the first router, without HTTP."""
+        session = await self.router.engine.open(list(prompt), sampling)
+        async with asyncio.timeout(LIMIT):
+            return [output async for output in session]
+
+
+@asynccontextmanager
+async def running_pod(
+    url: str, model: Path, shape: Shape | None = None, **options: object
+) -> AsyncIterator[Pod]:
+    """A ready pod on the NATS server at `url`."""
+    shape = shape or Shape()
+    pod = Pod()
+    options = {"port": 0, "kv_bytes": 32 << 20, **options}
+    try:
+        starts = [(kind, index) for kind in KINDS for index in range(getattr(shape, kind))]
+        await asyncio.gather(*(pod.start(kind, index, url, model, **options) for kind, index in starts))
+        await pod.ready()
+        yield pod
+    finally:
+        await pod.stop()
+
+
+def greedy(max_tokens: int, **more: object) -> SamplingSpec:
+    """Temperature 0."""
+    return SamplingSpec(seed=0, max_tokens=max_tokens, temperature=0.0, **more)  # type: ignore[arg-type]

@@ -1,0 +1,116 @@
+"""Leaving early, dying, draining: slots come back, errors are explicit, nothing hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pod.harness import Pod, Shape, greedy, running_pod
+from xpod.attention.worker import Worker
+from xpod.router.api.engine_protocol import Output, SessionError
+from xpod.router.session import LiveSession
+
+PROMPT = list(range(40))
+
+
+async def first(session: LiveSession, count: int) -> list[Output]:
+    """The first `count` outputs; the session goes on."""
+    outputs: list[Output] = []
+    async for output in session:
+        outputs.append(output)
+        if len(outputs) == count:
+            break
+    return outputs
+
+
+def worker(pod: Pod, name: str) -> Worker:
+    member = pod.members[name]
+    assert isinstance(member, Worker)
+    return member
+
+
+async def until_empty(one: Worker, seconds: float) -> None:
+    """Returns once no sequence and no block is in use; fails after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while one.engine.sequences or one.engine.batch.reserved_blocks:
+            one.see_if_idle()
+            await one.idle.wait()
+
+
+async def test_cancel_frees_slot_and_blocks_within_a_second(nats: str, oracle_dirs: dict[str, Path]) -> None:
+    async with running_pod(nats, oracle_dirs["plain"]) as pod:
+        session = await pod.router.engine.open(PROMPT, greedy(1500, ignore_eos=True))
+        await first(session, 3)
+        decode = worker(pod, "decode-0")
+        assert decode.engine.sequences
+        await session.cancel()
+        await until_empty(decode, 1.0)
+
+
+async def test_cancel_before_the_first_token_frees_the_prefill_worker(
+    nats: str, oracle_dirs: dict[str, Path]
+) -> None:
+    async with running_pod(nats, oracle_dirs["plain"], max_num_batched_tokens=8) as pod:
+        session = await pod.router.engine.open([i % 256 for i in range(1200)], greedy(8))
+        prefill = worker(pod, "prefill-0")
+        async with asyncio.timeout(10):
+            while not prefill.engine.sequences:
+                await pod.router.view.changed(0.05)
+        await session.cancel()
+        await until_empty(prefill, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["decode", "prefill", "expert", "mempool"])
+async def test_a_session_survives_a_crash(nats: str, oracle_dirs: dict[str, Path], kind: str) -> None:
+    shape = Shape(decode=2, prefill=2, expert=2, mempool=2)
+    spec = greedy(400, ignore_eos=True)
+    async with running_pod(nats, oracle_dirs["plain"], shape) as pod:
+        whole = await pod.generate(PROMPT, spec)
+        session = await pod.router.engine.open(PROMPT, spec)
+        begun = await first(session, 5)
+        used = {
+            name for name in pod.members if name.startswith("decode") and worker(pod, name).engine.sequences
+        }
+        victim = next(iter(used)) if kind == "decode" else f"{kind}-0"
+        await pod.crash(victim)
+        async with asyncio.timeout(60):
+            rest = [output async for output in session]
+        assert begun + rest == whole
+
+
+async def test_without_workers_a_session_ends_with_an_error(nats: str, oracle_dirs: dict[str, Path]) -> None:
+    async with running_pod(nats, oracle_dirs["plain"], place_timeout=0.5, silence_timeout=0.5) as pod:
+        session = await pod.router.engine.open(PROMPT, greedy(1500, ignore_eos=True))
+        await first(session, 3)
+        await pod.crash("decode-0")
+        with pytest.raises(SessionError) as error:
+            async with asyncio.timeout(20):
+                [output async for output in session]
+        assert error.value.code == "no_worker"
+
+
+async def test_a_draining_decode_worker_finishes_what_it_has(nats: str, oracle_dirs: dict[str, Path]) -> None:
+    async with running_pod(nats, oracle_dirs["plain"], Shape(decode=2)) as pod:
+        spec = greedy(60, ignore_eos=True)
+        session = await pod.router.engine.open(PROMPT, spec)
+        begun = await first(session, 2)
+        busy = next(n for n in pod.members if n.startswith("decode") and worker(pod, n).engine.sequences)
+        stopping = asyncio.create_task(pod.members[busy].stop("drained"))
+        rest = [output async for output in session]
+        await stopping
+        del pod.members[busy]
+        assert [output.index for output in begun + rest] == list(range(60))
+        assert session.recoveries == 0
+        assert len(await pod.generate(PROMPT, spec)) == 60
+
+
+async def test_a_prompt_seen_before_is_cached(nats: str, oracle_dirs: dict[str, Path]) -> None:
+    async with running_pod(nats, oracle_dirs["plain"], Shape(mempool=2)) as pod:
+        spec = greedy(20, ignore_eos=True)
+        cold = await pod.router.engine.open(PROMPT, spec)
+        first_answer = [output async for output in cold]
+        warm = await pod.router.engine.open(PROMPT, spec)
+        assert [output async for output in warm] == first_answer
+        assert (cold.cached_tokens, warm.cached_tokens) == (0, len(PROMPT) - 1)
