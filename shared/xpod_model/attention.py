@@ -1,15 +1,15 @@
-"""Causal attention over a paged KV cache, with the same bits for a row whether it comes alone or in any batch or chunk.
+"""Causal attention over a paged KV cache: a row has the same bits alone, in any batch and in any chunk.
 
 It knows a plan, queries and cached keys and values; it knows neither weights nor tokens.
 
 Where the bits could depend on company, and why they do not (measured with torch 2.13 on an AMD Zen 5):
-- scores are one product per KV head over all keys: an element of QKᵀ depends on head_dim terms only, and was equal
-  for every number of keys (64…4096) and, from MIN_ROWS rows on, of rows;
-- softmax runs in fp32 over whole tiles of 64 keys; masked keys add exact zeros at the end, which change no sum
+- scores are one product per KV head over all keys: an element of QKᵀ sums head_dim terms, and had equal bits
+  for every number of keys (64…4096) and of rows (from MIN_ROWS on in fp32);
+- softmax runs in fp32 over whole tiles of keys; masked keys add exact zeros at the end, which change no sum
   because torch adds a row vector by vector, in order;
-- the product with V would be blocked by its length (fp32 from 384 keys on, bf16 from 1152), so it is cut into tiles
-  of VALUE_TILE keys, whose results are added in order, in fp32.
-This is the fixed-tile walk of flash attention (arXiv 2205.14135) without rescaling: a whole row of scores is at hand.
+- a product with V is blocked by its length (fp32 at 192 keys unlike 256, bf16 from 1152 on), so every call
+  has TILE keys exactly, and the tiles' results are added in order, in fp32.
+This is the fixed-tile walk of flash attention (arXiv 2205.14135) without rescaling: a row's scores are all there.
 """
 
 import math

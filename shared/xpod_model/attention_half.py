@@ -34,6 +34,16 @@ class ExpertBatch:
     experts: Tensor  # [T, K] int64
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all layers of one forward share."""
+
+    plan: Plan
+    cache: KVCache
+    cos: Tensor
+    sin: Tensor
+
+
 class AttentionHalf:
     """All of the model but its experts. Holds scratch buffers: run one step of one forward at a time.
 
@@ -68,13 +78,12 @@ class AttentionHalf:
         A token's results depend on its sequence up to it, and on no other segment, to the bit. Segments of one
         sequence must not share a call. Raises ModelError for a token outside of the vocabulary.
         """
-        plan = self._plan(segments, cache)
+        shared = self._begin(segments, cache)
         with torch.inference_mode():
-            x = self._embedding.index_select(0, plan.tokens)  # [T, D]
-            cos, sin = self._rope.at(plan.positions, plan.highest)
+            x = self._embedding.index_select(0, shared.plan.tokens)  # [T, D]
         for index, layer in enumerate(self._layers):
             with torch.inference_mode():
-                x = x + self._attend(layer, index, x, (cos, sin), cache, plan)
+                x = x + self._attend(layer, index, x, shared)
                 h = rms_norm(x, layer.mlp_norm, self.config.rms_eps)
                 batch, weights = self._ask(layer.gate, index, h)
             if batch is not None:
@@ -85,19 +94,19 @@ class AttentionHalf:
                 with torch.inference_mode():
                     x = x + layer.dense_mlp(h)
         with torch.inference_mode():
-            return self._logits(x, plan)
+            return self._logits(x, shared.plan)
 
-    def _plan(self, segments: Sequence[Segment], cache: KVCache) -> Plan:
+    @torch.inference_mode()
+    def _begin(self, segments: Sequence[Segment], cache: KVCache) -> "_Shared":
         for segment in segments:
             if not segment.tokens:
                 raise ModelError("a segment has no tokens")
             if min(segment.tokens) < 0 or max(segment.tokens) >= self.config.vocab:
                 raise ModelError(f"a token is outside of the vocabulary of {self.config.vocab}")
-        return Plan.of(segments, cache)
+        plan = Plan.of(segments, cache)
+        return _Shared(plan, cache, *self._rope.at(plan.positions, plan.highest))
 
-    def _attend(
-        self, layer: Layer, index: int, x: Tensor, turns: tuple[Tensor, Tensor], cache: KVCache, plan: Plan
-    ) -> Tensor:
+    def _attend(self, layer: Layer, index: int, x: Tensor, shared: "_Shared") -> Tensor:
         """x [T, D] -> [T, D]: project, rotate, remember, attend, project."""
         config = self.config
         h = rms_norm(x, layer.input_norm, config.rms_eps)
@@ -105,10 +114,10 @@ class AttentionHalf:
         qk, v = torch.split(qkv, [config.heads + config.kv_heads, config.kv_heads], 1)
         if layer.head_norm is not None:
             qk = rms_norm(qk, layer.head_norm, config.rms_eps)
-        qk = rotate(qk, *turns)
-        cache.write(index, plan.slots, qk[:, config.heads :])
-        cache.write(index, plan.slots, v, first_plane=config.kv_heads)
-        return layer.out(self._attention(qk[:, : config.heads], index, cache, plan))
+        qk = rotate(qk, shared.cos, shared.sin)
+        shared.cache.write(index, shared.plan.slots, qk[:, config.heads :])
+        shared.cache.write(index, shared.plan.slots, v, first_plane=config.kv_heads)
+        return layer.out(self._attention(qk[:, : config.heads], index, shared.cache, shared.plan))
 
     def _ask(self, gate: Gate | None, index: int, h: Tensor) -> tuple[ExpertBatch | None, Tensor]:
         if gate is None:

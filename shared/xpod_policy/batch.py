@@ -38,7 +38,10 @@ class Running:
 
 @dataclass
 class Batch:
-    """Admission and composition of steps. `max_tokens` bounds the tokens of one step."""
+    """Admission and composition of steps. `max_tokens` bounds the tokens of one step.
+
+    It should be at least `max_sequences`: then every stream moves in every step, and so does the oldest chunk.
+    """
 
     max_sequences: int
     max_tokens: int

@@ -41,7 +41,9 @@ def _place_layer(
     """One layer; `turn` rotates who takes the remainder, so that it evens out over the layers."""
     order = [shards[(turn + i) % len(shards)] for i in range(len(shards))]
     floor, extra = divmod(experts * copies, len(shards))
-    eager = sorted(order, key=lambda shard: len(kept[shard]) <= floor)  # the remainder goes where it already is
+    eager = sorted(
+        order, key=lambda shard: len(kept[shard]) <= floor
+    )  # the remainder goes where it already is
     quota = {shard: floor + (i < extra) for i, shard in enumerate(eager)}
     held = {shard: set() for shard in shards}  # type: dict[str, set[int]]
     count = dict.fromkeys(range(experts), 0)
@@ -55,17 +57,25 @@ def _place_layer(
             free = [shard for shard in order if expert not in held[shard]]
             shard = max(free, key=lambda s: (quota[s] - len(held[s]), -order.index(s)))
             if len(held[shard]) == quota[shard]:
-                _make_room(shard, order, quota, held, kept)
+                shard = _make_room(
+                    free, [other for other in order if len(held[other]) < quota[other]], held, kept
+                )
             held[shard].add(expert)
             count[expert] += 1
     return held
 
 
 def _make_room(
-    shard: str, order: list[str], quota: dict[str, int], held: dict[str, set[int]], kept: dict[str, set[int]]
-) -> None:
-    """Whoever has room holds the missing expert already, so `shard` hands over another (one on the move, if any)."""
-    heir = next(other for other in order if len(held[other]) < quota[other])
-    moved = min(held[shard] - held[heir], key=lambda expert: (expert in kept[shard], expert))
+    full: list[str], heirs: list[str], held: dict[str, set[int]], kept: dict[str, set[int]]
+) -> str:
+    """Whoever has room holds the missing expert already, so one of `full` hands another one over.
+
+    Returns which. An expert that moves anyway is preferred to one that was to stay.
+    """
+    swaps = (
+        (shard, heir, moved) for shard in full for heir in heirs for moved in sorted(held[shard] - held[heir])
+    )
+    shard, heir, moved = min(swaps, key=lambda swap: swap[2] in kept[swap[0]])
     held[shard].remove(moved)
     held[heir].add(moved)
+    return shard

@@ -1,0 +1,107 @@
+"""The TCP transport below nats-py, which lets frames pass it by.
+
+Knows: nats-py's transport interface, sockets. Does not know: framing (see `nats_stream`) or messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from urllib.parse import ParseResult
+
+from nats.aio.transport import Transport
+
+from xpod_runtime.nats_stream import MessageStream
+from xpod_runtime.wire import Deliver
+
+WRITE_HIGH_BYTES = 2 * 1024 * 1024
+"""A sender waits while more than this is unsent."""
+
+
+class DirectTransport(Transport):
+    """One for all connections of a client, one after another. `takers` maps subscription ids to receivers."""
+
+    def __init__(self) -> None:
+        self.takers: dict[int, Deliver] = {}
+        self._stream: MessageStream | None = None
+        self._socket: asyncio.WriteTransport | None = None
+        self._lost: asyncio.Event = asyncio.Event()
+
+    async def publish(self, subject: str, reply: str, data: bytes) -> None:
+        """Sends one message without a copy; waits while the connection is congested."""
+        stream, socket = self._open()
+        socket.writelines((f"PUB {subject} {reply} {len(data)}\r\n".encode(), data, b"\r\n"))
+        if not stream.writable:
+            await stream.until_writable()
+
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
+        lost = asyncio.Event()
+        stream = MessageStream(self.takers, lost.set)
+        loop = asyncio.get_running_loop()
+        assert uri.port is not None
+        assert uri.hostname is not None
+        async with asyncio.timeout(connect_timeout):
+            socket, _ = await loop.create_connection(lambda: stream, uri.hostname, uri.port)
+        socket.set_write_buffer_limits(WRITE_HIGH_BYTES)
+        self._stream, self._socket, self._lost = stream, socket, lost
+
+    async def connect_tls(
+        self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: float
+    ) -> None:
+        stream, socket = self._open()
+        hostname = uri if isinstance(uri, str) else uri.hostname
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(connect_timeout):
+            secured = await loop.start_tls(socket, stream, ssl_context, server_hostname=hostname)
+        assert secured is not None
+        self._socket = secured
+
+    def write(self, payload: bytes) -> None:
+        self._open()[1].write(payload)
+
+    def writelines(self, payload: list[bytes]) -> None:
+        self._open()[1].writelines(payload)
+
+    async def read(self, buffer_size: int) -> bytes:
+        stream, _ = self._open()
+        await stream.until_readable()
+        data = bytes(stream.leftover)
+        stream.leftover.clear()
+        return data
+
+    async def readline(self) -> bytes:
+        stream, _ = self._open()
+        while (end := stream.leftover.find(b"\n")) < 0 and not stream.ended:
+            await stream.until_more()
+        line = bytes(stream.leftover[: end + 1])
+        del stream.leftover[: end + 1]
+        return line
+
+    async def drain(self) -> None:
+        stream, _ = self._open()
+        if stream.ended:
+            raise ConnectionResetError("connection lost")
+        await stream.until_writable()
+
+    async def wait_closed(self) -> None:
+        if self._socket is not None:
+            await self._lost.wait()
+
+    def close(self) -> None:
+        if self._socket is None:
+            return
+        if self._socket.get_write_buffer_size():  # a server that hangs would never let it drain
+            self._socket.abort()
+        else:
+            self._socket.close()
+
+    def at_eof(self) -> bool:
+        return self._stream is None or (self._stream.ended and not self._stream.leftover)
+
+    def __bool__(self) -> bool:
+        return True  # else nats-py would put its own transport in this one's place
+
+    def _open(self) -> tuple[MessageStream, asyncio.WriteTransport]:
+        if self._stream is None or self._socket is None:
+            raise ConnectionResetError("not connected")
+        return self._stream, self._socket

@@ -1,0 +1,204 @@
+"""Frames over one NATS connection.
+
+Knows: nats-py, its callbacks and its limits; which connection events are fatal.
+Does not know: messages, requests or chunks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from nats import errors as nats_errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from xpod_runtime.errors import (
+    BusClosed,
+    BusError,
+    Disconnected,
+    MessageTooLarge,
+    SlowConsumer,
+)
+from xpod_runtime.nats_transport import DirectTransport
+from xpod_runtime.wire import Deliver, Frame, Stop, Wire
+
+RECONNECT_WAIT = 0.05
+"""Seconds between attempts to reconnect."""
+PING_SECONDS = 2.0
+"""Seconds between pings; a server that misses two is left."""
+PENDING_BYTES = 64 * 1024 * 1024
+"""What is buffered on the way out, also while disconnected."""
+INBOUND_FRAMES = 1_000_000
+INBOUND_BYTES = 1024 * 1024 * 1024
+"""Frames are handed over at once, so nothing gathers here unless something is badly wrong: then it is fatal."""
+FLUSH_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
+PING_LIMIT = 60
+ERROR_LOG_SECONDS = 5.0
+"""The same connection error is logged at most this often."""
+
+log = structlog.get_logger(__name__)
+OnFatal = Callable[[BusError], None]
+
+
+class NatsWire(Wire):
+    """One connection. `on_fatal` is told once when messages were lost or the server closed it for good."""
+
+    def __init__(
+        self, name: str, on_fatal: OnFatal | None = None, *, ping_seconds: float = PING_SECONDS
+    ) -> None:
+        super().__init__()
+        self._client = Client()
+        self._transport = DirectTransport()
+        self._client._transport = self._transport
+        self._name = name
+        self._on_fatal = on_fatal
+        self._ping_seconds = ping_seconds
+        self._closing = False
+        self._last_error = ("", 0.0)
+
+    async def connect(self, urls: list[str]) -> None:
+        """Tries the servers in order, for ever, until one answers."""
+        await self._client.connect(
+            urls,
+            name=self._name,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=self._on_closed,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
+            ping_interval=self._ping_seconds,  # type: ignore[arg-type]
+            max_outstanding_pings=2,
+            dont_randomize=True,
+            pending_size=PENDING_BYTES,
+        )
+        self.max_payload = self._client.max_payload
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client.is_connected
+
+    @property
+    def client(self) -> Client:
+        """The nats-py client, for JetStream and server events."""
+        return self._client
+
+    def new_inbox(self) -> str:
+        return self._client.new_inbox()
+
+    async def send(self, subject: str, data: bytes, reply: str = "") -> None:
+        if not subject.isprintable() or " " in subject or not subject:
+            raise ValueError(f"not a subject: {subject!r}")
+        if len(data) > self.max_payload:
+            raise MessageTooLarge(f"{len(data)} bytes to {subject}, the server takes {self.max_payload}")
+        # What nats-py has buffered must go first.
+        if self._client.is_connected and not self._client.pending_data_size:
+            await self._transport.publish(subject, reply, data)
+        else:
+            await self._send_later(subject, data, reply)
+
+    async def _send_later(self, subject: str, data: bytes, reply: str) -> None:
+        try:
+            await self._client.publish(subject, data, reply)
+        except nats_errors.OutboundBufferLimitError:
+            raise Disconnected(f"no connection, and the buffer of {PENDING_BYTES} bytes is full") from None
+        except (nats_errors.ConnectionClosedError, nats_errors.ConnectionDrainingError):
+            raise BusClosed("the connection is closed") from None
+
+    async def listen(self, subject: str, queue: str, deliver: Deliver) -> Stop:
+        async def on_message(msg: Msg) -> None:
+            deliver(Frame(msg.subject, msg.reply, msg.data, _is_no_responders(msg)))
+
+        try:
+            subscription = await self._client.subscribe(
+                subject,
+                queue,
+                cb=on_message,
+                pending_msgs_limit=INBOUND_FRAMES,
+                pending_bytes_limit=INBOUND_BYTES,
+            )
+        except nats_errors.ConnectionClosedError:
+            raise BusClosed("the connection is closed") from None
+        self._transport.takers[subscription._id] = deliver
+
+        async def stop() -> None:
+            self._transport.takers.pop(subscription._id, None)
+            if not self._client.is_closed:
+                await subscription.unsubscribe()
+
+        return stop
+
+    async def flush(self) -> None:
+        if not self._client.is_connected:
+            raise Disconnected("no connection to flush")
+        if not await self._ping(FLUSH_SECONDS):
+            raise Disconnected(f"the server did not answer a ping in {FLUSH_SECONDS:g} s")
+
+    async def _ping(self, seconds: float) -> bool:
+        """Whether the server answered in time; it has then seen all that was sent before."""
+        # nats-py's reader dies on a pong whose waiter was cancelled, so the wait never cancels the ping.
+        ping = asyncio.get_running_loop().create_task(self._client.flush(timeout=PING_LIMIT))
+        ping.add_done_callback(_read_result)
+        lost = asyncio.get_running_loop().create_task(self._transport.wait_closed())
+        done, _ = await asyncio.wait({ping, lost}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        lost.cancel()
+        return ping in done and ping.exception() is None
+
+    async def close(self) -> None:
+        """Sends what is buffered, if the server takes it within a second, and ends the connection."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._client.is_connected:
+            await self._ping(CLOSE_SECONDS)
+        try:
+            await self._client.close()
+        except OSError as error:
+            log.warning("connection error", connection=self._name, error=str(error))
+
+    async def _on_disconnected(self) -> None:
+        if self._closing:
+            return
+        log.warning("disconnected", connection=self._name)
+        self.on_lost()
+
+    async def _on_reconnected(self) -> None:
+        url = self._client.connected_url
+        log.info("reconnected", connection=self._name, server=url.netloc if url else "")
+        self.on_regained()
+
+    async def _on_closed(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self._fatal(BusClosed(f"the server closed the connection: {self._client.last_error}"))
+
+    async def _on_error(self, error: Exception) -> None:
+        if isinstance(error, nats_errors.SlowConsumerError):
+            self._fatal(SlowConsumer(f"messages on {error.subject} were dropped"))
+            return
+        text, when = self._last_error
+        now = time.monotonic()
+        if str(error) != text or now - when >= ERROR_LOG_SECONDS:
+            self._last_error = (str(error), now)
+            log.warning("connection error", connection=self._name, error=str(error) or type(error).__name__)
+
+    def _fatal(self, error: BusError) -> None:
+        log.error("connection failed", connection=self._name, code=error.code, error=str(error))
+        if self._on_fatal is not None:
+            self._on_fatal(error)
+
+
+def _is_no_responders(msg: Msg) -> bool:
+    headers: dict[str, Any] | None = msg.headers
+    return headers is not None and headers.get("Status") == "503" and not msg.data
+
+
+def _read_result(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()

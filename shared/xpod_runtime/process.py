@@ -1,0 +1,119 @@
+"""A service process: from its settings to its exit code.
+
+Knows: event loop, logging, signals, the two connections. Does not know: what the actor does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import structlog
+import uvloop
+
+from xpod_runtime import logs
+from xpod_runtime.actor import Actor
+from xpod_runtime.bus import Bus
+from xpod_runtime.config import ServiceConfig, load_config, usage
+from xpod_runtime.errors import BusError, ConfigError, XpodError
+from xpod_runtime.nats_bus import NatsBus
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+C = TypeVar("C", bound=ServiceConfig)
+Make = Callable[[C, Bus, Bus], Actor]
+log = structlog.get_logger(__name__)
+
+
+def main(make: Make[C], config_class: type[C], argv: Sequence[str] | None = None) -> int:
+    """Reads the settings and runs the actor. A bad setting prints one line and returns 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in arguments or "-h" in arguments:
+        sys.stdout.write(usage(config_class) + "\n")
+        return EXIT_DONE
+    try:
+        config = load_config(config_class, arguments, os.environ)
+    except ConfigError as error:
+        sys.stderr.write(f"xpod {config_class.kind}: {error}\n")
+        return EXIT_USAGE
+    return run_actor(make, config)
+
+
+def run_actor(make: Make[C], config: C) -> int:
+    """Runs `make(config, data bus, control bus)` until SIGTERM or SIGINT; a second one ends it at once.
+
+    Returns 0 after a drain, and 1 when the supervision tree gives up, the connection is lost for good or
+    anything is not caught: then one line on stderr says what, and the log has the traceback.
+    """
+    logs.configure(
+        level=config.log_level, pod=config.pod, member=config.id, console=config.log_format == "console"
+    )
+    try:
+        uvloop.run(_serve(make, config))
+    except Exception as error:
+        log.exception("process failed", kind=config.kind)
+        what = str(error) if isinstance(error, XpodError) else f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"xpod {config.kind} {config.id}: {what}\n")
+        return EXIT_FAILED
+    return EXIT_DONE
+
+
+async def _serve(make: Make[C], config: C) -> None:
+    stop = _stop_on_signals()
+    fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_fatal(error: BusError) -> None:
+        if not fatal.done():
+            fatal.set_exception(error)
+
+    work = asyncio.create_task(_live(make, config, stop, on_fatal))
+    await asyncio.wait({work, fatal}, return_when=asyncio.FIRST_COMPLETED)
+    if fatal.done():
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        fatal.result()
+    await work
+
+
+async def _live(make: Make[C], config: C, stop: asyncio.Event, on_fatal: Callable[[BusError], None]) -> None:
+    buses: list[Bus] = []
+    try:
+        # The data connection is named after the member, so that a DISCONNECT event tells who died.
+        for name in (config.id, f"{config.id}.control"):
+            connecting = asyncio.create_task(NatsBus.connect(config.nats_urls, name, on_fatal=on_fatal))
+            if not await _before(stop, connecting):
+                return
+            buses.append(connecting.result())
+        await make(config, buses[0], buses[1]).run(stop)
+    finally:
+        for bus in buses:
+            await bus.close()
+
+
+async def _before(stop: asyncio.Event, task: asyncio.Task[NatsBus]) -> bool:
+    """Whether `task` finished before `stop`; if not, it is cancelled."""
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopping, task}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return False
+    return True
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, on_signal, each)
+    return stop

@@ -1,0 +1,79 @@
+"""Counts come from the names of services."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xpod.cli.compose import KINDS, compose_path, count_services, default_counts
+from xpod.cli.errors import CliError
+from xpod_proto import subjects
+
+
+def test_kinds_are_those_of_the_bus_and_nats() -> None:
+    assert set(KINDS) == {*subjects.KINDS, "nats"}
+
+
+@pytest.mark.parametrize(
+    ("services", "expected"),
+    [
+        (["decode-0", "decode-1", "expert-0"], {"decode": 2, "expert": 1}),
+        (["decode-1", "decode-0"], {"decode": 2}),
+        (["grafana", "some-thing-0", "decode"], {}),
+        ([], {}),
+    ],
+)
+def test_counts(services: list[str], expected: dict[str, int]) -> None:
+    found = count_services({"services": dict.fromkeys(services)}, "x")
+    assert {kind: count for kind, count in found.items() if count} == expected
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ({"services": {"decode-1": None}}, "the decode services are not numbered"),
+        ({"services": {"decode-0": None, "decode-00": None}}, "the decode services are not numbered"),
+        ({}, "has no services"),
+        ([], "has no services"),
+    ],
+)
+def test_refuses(document: object, reason: str) -> None:
+    with pytest.raises(CliError, match=reason):
+        count_services(document, "x")
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match="cannot be read"):
+        default_counts(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(CliError, match="is not YAML"):
+        default_counts(tmp_path / "bad.yaml")
+
+
+def test_the_pod_of_this_project() -> None:
+    counts = default_counts()
+    assert counts == {
+        "router": 2, "prefill": 2, "decode": 2, "expert": 3, "mempool": 2, "supervisor": 2, "nats": 3,
+    }  # fmt: skip
+
+
+def test_every_member_of_compose_knows_its_own_name_and_runs_its_own_kind() -> None:
+    services = yaml.safe_load(compose_path().read_text())["services"]
+    for name, service in services.items():
+        kind = name.rpartition("-")[0]
+        if kind == "nats":
+            assert service["command"][:2] == ["--server_name", name]
+            assert service["volumes"] == [f"{name}:/data"]
+        else:
+            assert service["environment"]["XPOD_ID"] == name
+            assert service["command"] == ["python", "-m", f"xpod.{kind}"]
+            assert any("/model/mounted:ro" in volume for volume in service["volumes"])
+        assert service["restart"] == "unless-stopped"
+        assert service["healthcheck"]["test"]
+        assert "depends_on" not in service
+
+
+def test_one_service_builds_the_image_for_all() -> None:
+    services = yaml.safe_load(compose_path().read_text())["services"]
+    assert [name for name, service in services.items() if "build" in service] == ["router-0"]
+    assert services["router-0"]["pull_policy"] == "missing"

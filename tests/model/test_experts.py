@@ -1,0 +1,101 @@
+"""An expert call is a pure function of its rows."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from xpod_model.checkpoint import Checkpoint
+from xpod_model.errors import MissingExpert, ModelError, TensorShape
+from xpod_model.experts import ExpertSet
+from xpod_model.tensors import DTYPES, read
+
+
+@pytest.fixture(scope="module", params=["fp32", "bf16"])
+def experts(request: pytest.FixtureRequest, oracle_dirs: dict[str, Path]) -> ExpertSet:
+    found = ExpertSet(Checkpoint.open(oracle_dirs["plain"]), request.param)
+    found.load_all()
+    return found
+
+
+def call(
+    experts: ExpertSet, rows: int, pairs: int, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 48, generator=draw).to(experts.dtype)
+    return x, torch.randint(rows, (pairs,), generator=draw), torch.randint(8, (pairs,), generator=draw)
+
+
+def test_each_pair_is_its_expert_on_its_row(experts: ExpertSet, oracle_dirs: dict[str, Path]) -> None:
+    x, row_of, expert_of = call(experts, 9, 40)
+    out = experts.run(1, x, row_of, expert_of)
+    checkpoint = Checkpoint.open(oracle_dirs["plain"])
+    for row, expert, found in zip(row_of.tolist(), expert_of.tolist(), out, strict=True):
+        names = checkpoint.family.expert(1, expert)
+        gate, up, down = (
+            read(checkpoint, n, experts.dtype).float() for n in (names.gate, names.up, names.down)
+        )
+        exact = down @ (F.silu(gate @ x[row].float()) * (up @ x[row].float()))
+        error = (found.float() - exact).abs().max() / exact.abs().max()
+        assert float(error) < (1e-5 if experts.dtype == torch.float32 else 0.02)
+
+
+def test_a_pair_does_not_know_its_company(experts: ExpertSet) -> None:
+    x, row_of, expert_of = call(experts, 60, 300)
+    whole = experts.run(0, x, row_of, expert_of)
+    for size in (1, 2, 3, 7, 64, 299):
+        for begin in (0, 1, 300 - size):
+            part = slice(begin, begin + size)
+            assert torch.equal(experts.run(0, x, row_of[part], expert_of[part]), whole[part])
+    order = torch.randperm(300)
+    assert torch.equal(experts.run(0, x, row_of[order], expert_of[order]), whole[order])
+
+
+def test_no_pairs(experts: ExpertSet) -> None:
+    none = torch.empty(0, dtype=torch.int64)
+    assert experts.run(0, torch.zeros(3, 48, dtype=experts.dtype), none, none).shape == (0, 48)
+
+
+def test_int32_indices_do(experts: ExpertSet) -> None:
+    x, row_of, expert_of = call(experts, 9, 40)
+    narrow = experts.run(0, x, row_of.int(), expert_of.int())
+    assert torch.equal(narrow, experts.run(0, x, row_of, expert_of))
+
+
+def test_load_and_drop(oracle_dirs: dict[str, Path]) -> None:
+    experts = ExpertSet(Checkpoint.open(oracle_dirs["dense-among"]))
+    assert experts.held == set()
+    experts.load(1, 3)
+    experts.load(1, 3)
+    assert experts.holds(1, 3)
+    assert experts.held == {(1, 3)}
+    x, one = torch.zeros(1, 48), torch.zeros(1, dtype=torch.int64)
+    with pytest.raises(MissingExpert, match="expert 0 of layer 1 is not held here") as caught:
+        experts.run(1, x, one, one)
+    assert (caught.value.layer, caught.value.expert) == (1, 0)
+    experts.drop(1, 3)
+    experts.drop(1, 3)
+    assert experts.held == set()
+
+
+@pytest.mark.parametrize(("layer", "expert"), [(0, 0), (1, 8), (1, -1), (99, 0)])
+def test_no_such_expert(layer: int, expert: int, oracle_dirs: dict[str, Path]) -> None:
+    experts = ExpertSet(Checkpoint.open(oracle_dirs["dense-among"]))
+    with pytest.raises(ModelError, match=f"no expert {expert} in layer {layer}"):
+        experts.load(layer, expert)
+
+
+def test_a_bad_shape_is_seen_at_load(oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint.open(oracle_dirs["plain"])
+    name = checkpoint.family.expert(0, 0).up
+    monkeypatch.setitem(checkpoint._entries, name, checkpoint._entries["model.norm.weight"])
+    with pytest.raises(TensorShape, match=name):
+        ExpertSet(checkpoint).load(0, 0)
+
+
+def test_dtype_is_checked(oracle_dirs: dict[str, Path]) -> None:
+    checkpoint = Checkpoint.open(oracle_dirs["plain"])
+    assert ExpertSet(checkpoint).dtype == DTYPES["fp32"]
+    with pytest.raises(ModelError, match="dtype 'int4' is not supported; supported: auto, bf16, fp32"):
+        ExpertSet(checkpoint, "int4")

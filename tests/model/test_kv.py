@@ -1,0 +1,96 @@
+"""Blocks are given out once, come back, and travel bit for bit."""
+
+import numpy as np
+import pytest
+import torch
+
+from xpod_model.errors import CacheFull
+from xpod_model.kv import KVCache, KVSpec
+
+SPEC = KVSpec((24, 8), "bf16", plane=4)
+
+
+def filled(cache: KVCache) -> list[int]:
+    blocks = cache.alloc(2)
+    slots = torch.from_numpy(cache.slots(blocks, 0, 32))
+    for layer, width in enumerate(cache.spec.widths):
+        cache.write(layer, slots, torch.randn(32, width // 4, 4).bfloat16())
+    return blocks
+
+
+def test_blocks_are_given_out_once() -> None:
+    cache = KVCache(SPEC, 5)
+    first, second = cache.alloc(2), cache.alloc(3)
+    assert sorted(first + second) == list(range(5))
+    assert not cache.can_alloc(1)
+    with pytest.raises(CacheFull, match="1 KV blocks wanted, 0 of 5 are free"):
+        cache.alloc(1)
+    cache.free(first)
+    assert cache.free_blocks == 2
+    assert sorted(cache.alloc(2)) == sorted(first)
+
+
+def test_a_refused_alloc_takes_nothing() -> None:
+    cache = KVCache(SPEC, 5)
+    with pytest.raises(CacheFull):
+        cache.alloc(6)
+    assert cache.free_blocks == 5
+
+
+def test_freeing_twice_is_a_bug() -> None:
+    cache = KVCache(SPEC, 5)
+    blocks = cache.alloc(1)
+    cache.free(blocks)
+    with pytest.raises(AssertionError):
+        cache.free(blocks)
+
+
+def test_a_fresh_block_reads_as_zeros() -> None:
+    cache = KVCache(SPEC, 2)
+    cache.free(filled(cache))
+    assert not any(cache.export_block(block).any() for block in cache.alloc(2))
+
+
+@pytest.mark.parametrize("tokens", [16, 1, 9])
+def test_a_block_travels(tokens: int) -> None:
+    source, target = KVCache(SPEC, 2), KVCache(SPEC, 3)
+    block, place = filled(source)[1], target.alloc(1)[0]
+    data = source.export_block(block, tokens)
+    assert data.dtype == np.uint8
+    assert data.nbytes == tokens * SPEC.bytes_per_token == tokens * 64
+    for form in (data, data.tobytes(), memoryview(data.tobytes())):
+        target.import_block(place, form, tokens)
+        assert np.array_equal(target.export_block(place, tokens), data)
+    assert not any(layer[:, place, tokens:].any() for layer in target.layers)
+
+
+def test_an_export_is_a_copy() -> None:
+    cache = KVCache(SPEC, 2)
+    blocks = filled(cache)
+    data = cache.export_block(blocks[0])
+    before = data.copy()
+    cache.free(blocks)
+    cache.alloc(2)
+    assert np.array_equal(data, before)
+
+
+def test_a_block_of_another_size_is_refused() -> None:
+    cache = KVCache(SPEC, 1)
+    with pytest.raises(ValueError, match="10 bytes are not 16 tokens of 64 bytes"):
+        cache.import_block(cache.alloc(1)[0], bytes(10))
+
+
+def test_gather_is_what_was_written() -> None:
+    cache = KVCache(SPEC, 4)
+    table = [3, 1]
+    cache.alloc(4)
+    values = torch.randn(20, 6, 4).bfloat16()
+    cache.write(0, torch.from_numpy(cache.slots(table, 0, 20)), values)
+    gathered = cache.gather(0, torch.tensor(table))
+    assert torch.equal(gathered[:, :20], values.transpose(0, 1))
+    assert not gathered[:, 20:].any()
+
+
+def test_sizes() -> None:
+    assert (SPEC.bytes_per_token, SPEC.bytes_per_block) == (64, 1024)
+    assert [SPEC.blocks_for(n) for n in (0, 1, 16, 17)] == [0, 1, 1, 2]

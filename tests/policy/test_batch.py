@@ -1,0 +1,183 @@
+"""Continuous batching: bounds that always hold, and everybody's progress."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from xpod_policy.batch import Batch, Work
+from xpod_policy.blocks import blocks_for
+
+
+def batch(max_sequences: int = 4, max_tokens: int = 8, total_blocks: int = 10) -> Batch:
+    return Batch(max_sequences, max_tokens, total_blocks)
+
+
+def joined(*sequences: tuple[str, int, int], max_tokens: int = 8) -> Batch:
+    built = batch(max_sequences=len(sequences), max_tokens=max_tokens, total_blocks=100)
+    for name, known, done in sequences:
+        built.reserve(name, known)
+        built.join(name, known, done)
+    return built
+
+
+@pytest.mark.parametrize(
+    ("longest", "can", "never"),
+    [(0, True, False), (1, True, False), (112, True, False), (113, False, False), (161, False, True)],
+)
+def test_room_is_reserved_for_the_longest(longest: int, can: bool, never: bool) -> None:
+    built = batch()
+    assert built.reserve("a", 33) == 3
+    assert (built.reserved_blocks, built.reserved_sequences, built.running_ids) == (3, 1, [])
+    assert (built.can_reserve(longest), built.never_fits(longest)) == (can, never)
+
+
+def test_slots_are_bounded() -> None:
+    built = batch(max_sequences=1)
+    built.reserve("a", 1)
+    assert not built.can_reserve(1)
+    with pytest.raises(AssertionError):
+        built.reserve("b", 1)
+
+
+@pytest.mark.parametrize(("name", "known", "done"), [("b", 5, 0), ("a", 5, 5), ("a", 5, -1), ("a", 0, 0)])
+def test_joins_that_are_mistakes(name: str, known: int, done: int) -> None:
+    built = batch()
+    built.reserve("a", 16)
+    with pytest.raises(AssertionError):
+        built.join(name, known, done)
+
+
+@pytest.mark.parametrize("join", [True, False])
+def test_leave_frees(join: bool) -> None:
+    built = batch(max_sequences=1)
+    built.reserve("a", 160)
+    if join:
+        built.join("a", 5, 0)
+    built.leave("a")
+    built.leave("a")
+    assert (built.reserved_blocks, built.reserved_sequences, built.running_ids) == (0, 0, [])
+    assert built.next_step() == []
+    assert built.can_reserve(160)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "step"),
+    [
+        ([], []),
+        ([("a", 5, 0)], [Work("a", 0, 5)]),
+        ([("a", 20, 0)], [Work("a", 0, 8)]),
+        ([("a", 20, 15)], [Work("a", 15, 5)]),
+        ([("a", 20, 0), ("b", 9, 8)], [Work("b", 8, 1), Work("a", 0, 7)]),
+        ([("a", 3, 0), ("b", 9, 0)], [Work("a", 0, 3), Work("b", 0, 5)]),
+        ([("a", 9, 0), ("b", 9, 0)], [Work("a", 0, 8)]),
+        ([("b", 2, 1), ("a", 2, 1)], [Work("b", 1, 1), Work("a", 1, 1)]),
+    ],
+)
+def test_steps(sequences: list[tuple[str, int, int]], step: list[Work]) -> None:
+    assert joined(*sequences).next_step() == step
+
+
+def test_a_sequence_grows_token_by_token() -> None:
+    built = joined(("a", 10, 0))
+    steps = []
+    for _ in range(4):
+        (work,) = built.next_step()
+        steps.append(work)
+        built.ran(work, grew=work.start + work.count >= 10)
+    assert steps == [Work("a", 0, 8), Work("a", 8, 2), Work("a", 10, 1), Work("a", 11, 1)]
+
+
+def test_work_of_one_that_left_is_forgotten() -> None:
+    built = joined(("a", 10, 0))
+    (work,) = built.next_step()
+    built.leave("a")
+    built.ran(work, grew=True)
+    assert (built.running_ids, built.tokens_left) == ([], 0)
+
+
+class Life(RuleBasedStateMachine):
+    """Sequences come and go; `self.alive` holds [known, done, longest] of those that run, in order of arrival."""
+
+    @initialize(sequences=st.integers(1, 5), tokens=st.integers(1, 12), blocks=st.integers(1, 12))
+    def start(self, sequences: int, tokens: int, blocks: int) -> None:
+        self.batch = Batch(sequences, tokens, blocks)
+        self.alive: dict[str, list[int]] = {}
+        self.waiting: dict[str, int] = {}
+        self.count = 0
+
+    @rule(longest=st.integers(1, 100))
+    def reserve(self, longest: int) -> None:
+        used = sum(blocks_for(length) for *_, length in self.alive.values())
+        used += sum(map(blocks_for, self.waiting.values()))
+        fits = used + blocks_for(longest) <= self.batch.total_blocks
+        slot = len(self.alive) + len(self.waiting) < self.batch.max_sequences
+        assert self.batch.can_reserve(longest) == (fits and slot)
+        if fits and slot:
+            self.count += 1
+            self.batch.reserve(f"s{self.count}", longest)
+            self.waiting[f"s{self.count}"] = longest
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def join(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.waiting)))
+        longest = self.waiting.pop(name)
+        known = data.draw(st.integers(1, longest))
+        done = data.draw(st.integers(0, known - 1))
+        self.batch.join(name, known, done)
+        self.alive[name] = [known, done, longest]
+
+    @precondition(lambda self: self.alive or self.waiting)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted([*self.alive, *self.waiting])))
+        self.batch.leave(name)
+        self.alive.pop(name, None)
+        self.waiting.pop(name, None)
+
+    @rule()
+    def step(self) -> None:
+        step = self.batch.next_step()
+        assert len({work.id for work in step}) == len(step)
+        left = {name: known - done for name, (known, done, _) in self.alive.items()}
+        assert sum(work.count for work in step) == min(self.batch.max_tokens, sum(left.values()))
+        self.everybody_who_should_runs({work.id for work in step}, left)
+        for work in step:
+            row = self.alive[work.id]
+            assert work.start == row[1]
+            assert 1 <= work.count <= left[work.id]
+            row[1] += work.count
+            grew = row[1] == row[0]
+            self.batch.ran(work, grew)
+            row[0] += grew
+            if row[0] > row[2]:
+                self.batch.leave(work.id)
+                del self.alive[work.id]
+
+    def everybody_who_should_runs(self, ran: set[str], left: dict[str, int]) -> None:
+        if self.batch.max_tokens >= self.batch.max_sequences:
+            assert ran >= {name for name, count in left.items() if count == 1}
+            assert ran >= set([name for name, count in left.items() if count > 1][:1])
+
+    @invariant()
+    def within_bounds(self) -> None:
+        assert self.batch.running_ids == list(self.alive)
+        assert self.batch.tokens_left == sum(known - done for known, done, _ in self.alive.values())
+        assert (
+            self.batch.reserved_sequences == len(self.alive) + len(self.waiting) <= self.batch.max_sequences
+        )
+        assert self.batch.reserved_blocks <= self.batch.total_blocks
+
+    def teardown(self) -> None:
+        """Left alone, everybody comes to an end, and no step is idle meanwhile."""
+        if hasattr(self, "batch"):
+            for _ in range(sum(longest + 1 for *_, longest in self.alive.values())):
+                self.step()
+            assert self.batch.running_ids == []
+
+
+Life.TestCase.settings = settings(deadline=None, derandomize=True, max_examples=150, stateful_step_count=30)
+TestLife = Life.TestCase

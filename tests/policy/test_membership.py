@@ -1,0 +1,158 @@
+"""Membership as a table: what happens, and which changes are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from xpod_policy.membership import Change, Member, Membership, State
+
+Event = Callable[[Membership], list[Change] | None]
+Told = list[tuple[State | None, State, str, str]]
+
+
+def member(
+    incarnation: str, state: State = "up", now: float = 0.0, name: str = "d1", kind: str = "decode"
+) -> Member:
+    return Member(name, kind, incarnation, 1, "host", "print", state, now, now, {})
+
+
+def hello(incarnation: str, state: State = "up", now: float = 0.0) -> Event:
+    return lambda table: table.hello(member(incarnation, state, now))
+
+
+def beat(incarnation: str, now: float, state: State = "up") -> Event:
+    return lambda table: table.heartbeat("d1", incarnation, state, {"beat": now}, now)
+
+
+def down(incarnation: str, now: float, reason: str = "bye") -> Event:
+    return lambda table: table.down("d1", incarnation, reason, now)
+
+
+def tick(now: float) -> Event:
+    return lambda table: table.tick(now)
+
+
+def told(changes: list[Change] | None) -> Told | None:
+    if changes is None:
+        return None
+    return [(c.was, c.member.state, c.member.incarnation, c.reason) for c in changes]
+
+
+STORIES: dict[str, list[tuple[Event, Told | None]]] = {
+    "join": [
+        (hello("i1", "starting"), [(None, "starting", "i1", "hello")]),
+        (hello("i1", "up", 1.0), [("starting", "up", "i1", "hello")]),
+        (hello("i1", "up", 2.0), []),
+        (beat("i1", 3.0), []),
+    ],
+    "a stranger is asked for its hello": [
+        (beat("i1", 0.0), None),
+        (hello("i1"), [(None, "up", "i1", "hello")]),
+        (beat("i2", 1.0), None),
+    ],
+    "suspect, then back": [
+        (hello("i1"), [(None, "up", "i1", "hello")]),
+        (tick(2.5), []),
+        (tick(2.6), [("up", "suspect", "i1", "silent for 2.6 s")]),
+        (tick(3.0), []),
+        (beat("i1", 3.1), [("suspect", "up", "i1", "heartbeat")]),
+        (tick(5.5), []),
+        (tick(5.7), [("up", "suspect", "i1", "silent for 2.6 s")]),
+    ],
+    "suspect, then down, then back after all": [
+        (hello("i1"), [(None, "up", "i1", "hello")]),
+        (tick(3.0), [("up", "suspect", "i1", "silent for 3.0 s")]),
+        (tick(6.0), []),
+        (tick(6.5), [("suspect", "down", "i1", "silent for 6.5 s")]),
+        (tick(7.0), []),
+        (beat("i1", 7.1), [("down", "up", "i1", "heartbeat")]),
+    ],
+    "down at once after a long gap between ticks": [
+        (hello("i1"), [(None, "up", "i1", "hello")]),
+        (tick(100.0), [("up", "down", "i1", "silent for 100.0 s")]),
+    ],
+    "a good-bye is told once": [
+        (hello("i1"), [(None, "up", "i1", "hello")]),
+        (down("i1", 1.0), [("up", "down", "i1", "bye")]),
+        (down("i1", 1.1, "disconnected"), []),
+        (tick(10.0), []),
+    ],
+    "a good-bye of nobody": [(down("i1", 0.0), [])],
+    "a process returns after its good-bye": [
+        (hello("i1"), [(None, "up", "i1", "hello")]),
+        (down("i1", 1.0), [("up", "down", "i1", "bye")]),
+        (hello("i2", "up", 2.0), [("down", "up", "i2", "hello")]),
+        (beat("i1", 2.1), None),
+    ],
+    "a late good-bye of the old incarnation": [
+        (hello("i1"), [(None, "up", "i1", "hello")]),
+        (hello("i2", "up", 1.0), [("up", "up", "i2", "hello")]),
+        (down("i1", 1.1), []),
+        (beat("i2", 1.2), []),
+    ],
+    "starting and draining are not suspected, but die": [
+        (hello("i1", "starting"), [(None, "starting", "i1", "hello")]),
+        (tick(5.0), []),
+        (beat("i1", 5.0, "draining"), [("starting", "draining", "i1", "heartbeat")]),
+        (tick(10.9), []),
+        (tick(11.1), [("draining", "down", "i1", "silent for 6.1 s")]),
+    ],
+    "forgotten a minute after it went down": [
+        (hello("i1"), [(None, "up", "i1", "hello")]),
+        (down("i1", 5.0), [("up", "down", "i1", "bye")]),
+        (tick(65.0), []),
+        (beat("i1", 65.0, "down"), []),
+        (tick(65.1), []),
+        (beat("i1", 65.2), None),
+        (hello("i1", "up", 66.0), [(None, "up", "i1", "hello")]),
+    ],
+}
+
+
+@pytest.mark.parametrize("story", STORIES.values(), ids=list(STORIES))
+def test_stories(story: list[tuple[Event, Told | None]]) -> None:
+    table = Membership()
+    for number, (event, expected) in enumerate(story):
+        assert told(event(table)) == expected, f"event {number}"
+
+
+@pytest.mark.parametrize(
+    ("state", "usable", "alive"),
+    [
+        ("starting", False, True),
+        ("up", True, True),
+        ("suspect", False, True),
+        ("draining", False, True),
+        ("down", False, False),
+    ],
+)
+def test_states(state: State, usable: bool, alive: bool) -> None:
+    table = Membership()
+    table.hello(member("i1", state))
+    assert table.usable("decode") == ([member("i1", state)] if usable else [])
+    assert table.members["d1"].alive == alive
+
+
+def test_of_kind_is_sorted_by_name() -> None:
+    table = Membership()
+    for name, kind in [("b", "decode"), ("a", "decode"), ("c", "prefill")]:
+        table.hello(member("i", "up", name=name, kind=kind))
+    assert [found.name for found in table.of_kind("decode")] == ["a", "b"]
+    assert [found.name for found in table.usable("prefill")] == ["c"]
+    assert table.of_kind("router") == []
+
+
+def test_load_and_time_of_the_last_change() -> None:
+    table = Membership()
+    table.hello(member("i1", "up", 1.0))
+    table.heartbeat("d1", "i1", "up", {"slots_free": 3}, 2.0)
+    assert (table.members["d1"].since, table.members["d1"].heard) == (1.0, 2.0)
+    table.hello(member("i1", "up", 3.0))  # the answer to a roll call says nothing about load
+    assert table.members["d1"].load == {"slots_free": 3}
+    assert (table.members["d1"].since, table.members["d1"].heard) == (1.0, 3.0)
+    table.heartbeat("d1", "i1", "draining", {}, 4.0)
+    assert (table.members["d1"].since, table.members["d1"].load) == (4.0, {})
+    table.hello(member("i2", "up", 5.0))
+    assert (table.members["d1"].since, table.members["d1"].load) == (5.0, {})

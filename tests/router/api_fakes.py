@@ -1,0 +1,133 @@
+"""An engine that says what a script tells it, and a tokenizer whose tokens are bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from xpod.router.api import ApiSettings, Output, make_app
+from xpod_model.errors import TemplateError
+from xpod_proto import SamplingSpec
+
+EOS = 256
+VOCAB = 257
+# Exact in fp32, and long in decimal: any rounding on the way shows.
+LOGPROB = -1.2345678806304932
+
+
+class ByteStream:
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int, /) -> str:
+        return self._decoder.decode(bytes([token_id])) if token_id < EOS else ""
+
+    def flush(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class ByteText:
+    """Token i is byte i; 256 ends the text."""
+
+    def encode(self, text: str, /, *, add_special: bool = True) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, ids: Sequence[int], /, *, skip_special: bool = True) -> str:
+        text = bytes(i for i in ids if i < EOS).decode("utf-8", "replace")
+        return text if skip_special else text + "<eos>" * (EOS in ids)
+
+    def apply_chat_template(self, messages: Sequence[dict[str, Any]], /, **kw: Any) -> str:
+        if messages[0]["content"] == "refuse me":
+            raise TemplateError("chat template: refused")
+        turns = "".join(f"<{message['role']}>{message['content']}" for message in messages)
+        return turns + ("<assistant>" if kw["add_generation_prompt"] else "")
+
+    def token(self, token_id: int, /) -> str:
+        return f"<{token_id}>"
+
+    def token_bytes(self, token_id: int, /) -> bytes:
+        return bytes([token_id]) if token_id < EOS else b"<eos>"
+
+    def stream(self) -> ByteStream:
+        return ByteStream()
+
+
+class FakeSession:
+    """Says `tokens` one by one; an exception among them is raised, an event is waited for, and `waits` says so."""
+
+    def __init__(self, name: str, script: Sequence[object], sampling: SamplingSpec) -> None:
+        self.id = name
+        self.cached_tokens = 2
+        self.recoveries = 1
+        self.script = script
+        self.sampling = sampling
+        self.cancelled = asyncio.Event()
+        self.waits = asyncio.Event()
+        self.given = 0
+
+    async def __aiter__(self) -> AsyncIterator[Output]:
+        for step in self.script:
+            if isinstance(step, asyncio.Event):
+                self.waits.set()
+                await step.wait()
+            elif isinstance(step, Exception):
+                raise step
+            else:
+                assert isinstance(step, int)
+                output = self._output(step)
+                self.given += 1
+                yield output
+                if output.finish:
+                    return
+
+    def _output(self, token: int) -> Output:
+        last = self.given + 1 == self.sampling.max_tokens
+        ends = token == EOS and not self.sampling.ignore_eos
+        top = tuple((65 + rank, LOGPROB - rank) for rank in range(max(0, self.sampling.logprobs)))
+        return Output(self.given, token, LOGPROB, top, "stop" if ends else "length" if last else "")
+
+    async def cancel(self) -> None:
+        self.cancelled.set()
+
+
+class FakeEngine:
+    """Every session says `script`; `refusal` is raised instead where it is set."""
+
+    model_name = "fake"
+    max_model_len = 100
+    vocab_size = VOCAB
+    eos_token_ids = (EOS,)
+
+    def __init__(self, *script: object) -> None:
+        self.script = script
+        self.refusal: Exception | None = None
+        self.missing = ""
+        self.opened: list[tuple[list[int], SamplingSpec]] = []
+        self.sessions: list[FakeSession] = []
+        self.began = asyncio.Event()
+
+    def ready(self) -> tuple[bool, str]:
+        return not self.missing, self.missing
+
+    async def open(self, prompt: list[int], sampling: SamplingSpec) -> FakeSession:
+        if self.refusal is not None:
+            raise self.refusal
+        session = FakeSession(f"s{len(self.sessions)}", self.script, sampling)
+        self.opened.append((prompt, sampling))
+        self.sessions.append(session)
+        self.began.set()
+        return session
+
+    def status(self) -> dict[str, Any]:
+        return {"pod": "p", "ready": True, "members": []}
+
+
+def says(text: str) -> list[int]:
+    """The script of a session that says `text` and ends."""
+    return [*text.encode(), EOS]
+
+
+def app_of(engine: FakeEngine, **settings: Any) -> Any:
+    return make_app(engine, ByteText(), ApiSettings(version="1.2.3", **settings))

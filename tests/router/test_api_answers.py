@@ -1,0 +1,484 @@
+"""Answers, whole and streamed, from a scripted engine, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from router.api_fakes import EOS, LOGPROB, FakeEngine, app_of, says
+from xpod.router.api import SessionError
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+HI = {"messages": [{"role": "user", "content": "hi"}]}
+USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+async def post(engine: FakeEngine, path: str, body: dict[str, Any]) -> httpx.Response:
+    transport = httpx.ASGITransport(app_of(engine))
+    async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
+        return await http.post(path, json=body)
+
+
+async def whole(engine: FakeEngine, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    answer = await post(engine, path, body)
+    assert answer.status_code == 200, answer.text
+    parsed: dict[str, Any] = answer.json()
+    return parsed
+
+
+async def events(engine: FakeEngine, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The chunks of a stream that ends with [DONE]."""
+    answer = await post(engine, path, {"stream": True} | body)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    frames = [frame.split("\n")[-1].removeprefix("data: ") for frame in answer.text.split("\n\n")[:-1]]
+    assert frames[-1] == "[DONE]"
+    return [json.loads(frame) for frame in frames[:-1]]
+
+
+def text_of(chunks: list[dict[str, Any]], index: int = 0) -> str:
+    choices = [choice for chunk in chunks for choice in chunk["choices"] if choice["index"] == index]
+    return "".join(c["text"] if "text" in c else c["delta"].get("content", "") for c in choices)
+
+
+async def test_whole_chat() -> None:
+    body = await whole(FakeEngine(*says("héllo")), CHAT, HI)
+    assert body["object"] == "chat.completion"
+    assert body["model"] == "fake"
+    assert body["id"] == "chatcmpl-s0"
+    (choice,) = body["choices"]
+    assert choice == {
+        "index": 0,
+        "message": {"role": "assistant", "content": "héllo", "refusal": None},
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+    prompt = len("<user>hi<assistant>")
+    assert body["usage"] == {
+        "prompt_tokens": prompt,
+        "completion_tokens": 7,
+        "total_tokens": prompt + 7,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
+    assert body["xpod"]["session"] == "s0"
+    assert body["xpod"]["recoveries"] == 1
+
+
+async def test_whole_completion() -> None:
+    body = await whole(FakeEngine(*b"abcdefgh"), COMPLETIONS, {"prompt": "x", "max_tokens": 3})
+    assert body["object"] == "text_completion"
+    assert body["choices"] == [{"index": 0, "text": "abc", "logprobs": None, "finish_reason": "length"}]
+
+
+async def test_streamed_chat() -> None:
+    chunks = await events(FakeEngine(*says("hé")), CHAT, HI)
+    assert {(c["id"], c["object"], c["model"]) for c in chunks} == {
+        ("chatcmpl-s0", "chat.completion.chunk", "fake")
+    }
+    assert len({c["created"] for c in chunks}) == 1
+    first, *_, last = [c["choices"][0] for c in chunks]
+    assert first["delta"] == {"role": "assistant", "content": ""}
+    assert last == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
+    assert all(c["choices"][0]["finish_reason"] is None for c in chunks[:-1])
+    assert text_of(chunks) == "hé"
+    assert "usage" not in chunks[0]
+    assert chunks[-1]["xpod"]["session"] == "s0"
+    assert [c for c in chunks if "xpod" in c] == chunks[-1:]
+
+
+async def test_streamed_usage_comes_last_and_alone() -> None:
+    chunks = await events(FakeEngine(*says("ab")), COMPLETIONS, {"prompt": "xyz"} | USAGE)
+    assert [c["usage"] for c in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["prompt_tokens"] == 3
+    assert chunks[-1]["usage"]["completion_tokens"] == 3
+    assert [c for c in chunks if "xpod" in c] == chunks[-1:]
+
+
+async def test_continuous_usage() -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    chunks = await events(
+        FakeEngine(*b"abc"), COMPLETIONS, {"prompt": "x", "max_tokens": 3, "stream_options": options}
+    )
+    assert [c["usage"]["completion_tokens"] for c in chunks] == [1, 2, 3, 3]
+
+
+async def test_never_half_a_character() -> None:
+    body = {"prompt": "x", "max_tokens": 13}
+    chunks = await events(FakeEngine(*"né🙂日本".encode()), COMPLETIONS, body)
+    assert [c["choices"][0]["text"] for c in chunks] == ["n", "é", "🙂", "日", "本\ufffd"[:1], ""][
+        : len(chunks)
+    ]
+
+
+async def test_a_character_cut_off_by_the_end_is_replaced() -> None:
+    chunks = await events(FakeEngine(*"a🙂".encode()), COMPLETIONS, {"prompt": "x", "max_tokens": 3})
+    assert text_of(chunks) == "a\ufffd"
+    assert chunks[-1]["choices"][0]["finish_reason"] == "length"
+
+
+STOPS = [
+    # script, stop, text, completion tokens, cancelled
+    ("to the END of", "END", "to the ", 10, True),
+    ("ENDEN", ["ENDX"], "ENDEN", 6, False),
+    ("aaab", ["aab"], "a", 4, True),
+    ("a日本b", ["本"], "a日", 7, True),
+    ("abc", [], "abc", 4, False),
+]
+
+
+@pytest.mark.parametrize(("script", "stop", "text", "tokens", "cancelled"), STOPS)
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+async def test_stop_strings(
+    path: str, *, script: str, stop: object, text: str, tokens: int, cancelled: bool
+) -> None:
+    base = (HI if path == CHAT else {"prompt": "x"}) | {"stop": stop, "max_tokens": 40}
+    engine = FakeEngine(*says(script))
+    body = await whole(engine, path, base)
+    chunks = await events(engine, path, base | USAGE)
+    choice = body["choices"][0]
+    assert (choice["text"] if path == COMPLETIONS else choice["message"]["content"]) == text
+    assert text_of(chunks) == text
+    assert choice["finish_reason"] == chunks[-2]["choices"][0]["finish_reason"] == "stop"
+    assert body["usage"]["completion_tokens"] == chunks[-1]["usage"]["completion_tokens"] == tokens
+    assert [session.cancelled.is_set() for session in engine.sessions] == [cancelled] * 2
+
+
+async def test_stop_strings_wait_for_min_tokens() -> None:
+    body = {"prompt": "x", "stop": "b", "min_tokens": 3}
+    answer = await whole(FakeEngine(*says("abcabc")), COMPLETIONS, body)
+    assert answer["choices"][0]["text"] == "abca"
+
+
+async def test_the_stopping_token_has_no_text() -> None:
+    class Stops(FakeEngine):
+        async def open(self, prompt: Any, sampling: Any) -> Any:
+            session = await super().open(prompt, sampling)
+            inner = session._output
+            session._output = lambda t: inner(EOS) if t == ord("!") else inner(t)  # type: ignore[method-assign]
+            return session
+
+    engine = Stops(*b"ab!c")
+    body = await whole(engine, COMPLETIONS, {"prompt": "x", "stop_token_ids": [33]})
+    assert (body["choices"][0]["text"], body["choices"][0]["finish_reason"]) == ("ab", "stop")
+    assert engine.opened[0][1].stop_token_ids == (33,)
+
+
+async def test_ignore_eos() -> None:
+    body = {"prompt": "x", "ignore_eos": True, "max_tokens": 5, "return_token_ids": True}
+    answer = await whole(FakeEngine(97, EOS, 98, EOS, 99, 100), COMPLETIONS, body)
+    (choice,) = answer["choices"]
+    assert (choice["text"], choice["finish_reason"]) == ("abc", "length")
+    assert choice["token_ids"] == [97, EOS, 98, EOS, 99]
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+async def test_token_ids_are_in_every_chunk(path: str) -> None:
+    base = (HI if path == CHAT else {"prompt": "x"}) | {"return_token_ids": True}
+    chunks = await events(FakeEngine(*says("é")), path, base)
+    ids = [choice.get("token_ids") for chunk in chunks for choice in chunk["choices"]]
+    assert ids == ([[]] if path == CHAT else []) + [[0xC3], [0xA9], [EOS]]
+
+
+async def test_event_ids_are_token_indices() -> None:
+    answer = await post(FakeEngine(*says("abc")), COMPLETIONS, {"prompt": "x", "stream": True})
+    ids = [line.removeprefix("id: ") for line in answer.text.split("\n") if line.startswith("id: ")]
+    assert ids == ["0", "1", "2", "3"]
+
+
+def fp32(value: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+
+
+async def test_chat_logprobs_keep_every_bit() -> None:
+    body = await whole(FakeEngine(*says("é")), CHAT, HI | {"logprobs": True, "top_logprobs": 2})
+    logprobs = body["choices"][0]["logprobs"]
+    assert logprobs["refusal"] is None
+    first, second, last = logprobs["content"]
+    assert first["logprob"] == LOGPROB == fp32(LOGPROB)
+    assert first["token"] == "\\xc3"
+    assert [first["bytes"], second["bytes"]] == [[0xC3], [0xA9]]
+    assert last["token"] == "<eos>"
+    assert first["top_logprobs"] == [
+        {"token": "A", "bytes": [65], "logprob": LOGPROB},
+        {"token": "B", "bytes": [66], "logprob": LOGPROB - 1},
+    ]
+
+
+async def test_chat_logprobs_stream_with_their_tokens() -> None:
+    engine = FakeEngine(*says("ab"))
+    chunks = await events(engine, CHAT, HI | {"logprobs": True})
+    content = [chunk["choices"][0]["logprobs"]["content"] for chunk in chunks[1:]]
+    assert [[entry["token"] for entry in each] for each in content] == [["a"], ["b"], ["<eos>"]]
+    assert content[0][0]["top_logprobs"] == []
+    assert engine.opened[0][1].logprobs == 0
+
+
+async def test_completion_logprobs() -> None:
+    body = await whole(FakeEngine(*says("é!")), COMPLETIONS, {"prompt": "x", "logprobs": 1})
+    assert body["choices"][0]["logprobs"] == {
+        "tokens": ["bytes:\\xc3", "bytes:\\xa9", "!", "<eos>"],
+        "token_logprobs": [LOGPROB] * 4,
+        "top_logprobs": [
+            {"A": LOGPROB, token: LOGPROB} for token in ("bytes:\\xc3", "bytes:\\xa9", "!", "<eos>")
+        ],
+        "text_offset": [0, 0, 1, 2],
+    }
+
+
+async def test_no_logprobs_unless_asked() -> None:
+    engine = FakeEngine(*says("a"))
+    await whole(engine, COMPLETIONS, {"prompt": "x"})
+    assert engine.opened[0][1].logprobs == -1
+
+
+async def test_echo() -> None:
+    engine = FakeEngine(*says("!"))
+    assert (await whole(engine, COMPLETIONS, {"prompt": "hé", "echo": True}))["choices"][0]["text"] == "hé!"
+    assert (await whole(engine, COMPLETIONS, {"prompt": [104], "echo": True}))["choices"][0]["text"] == "h!"
+    chunks = await events(engine, COMPLETIONS, {"prompt": ["a", "b"], "echo": True})
+    assert [text_of(chunks, 0), text_of(chunks, 1)] == ["a!", "b!"]
+
+
+PROMPTS: list[tuple[object, list[list[int]]]] = [
+    ("ab", [[97, 98]]),
+    (["ab", "c"], [[97, 98], [99]]),
+    ([1, 2, 3], [[1, 2, 3]]),
+    ([[1, 2], [3]], [[1, 2], [3]]),
+]
+
+
+@pytest.mark.parametrize(("prompt", "ids"), PROMPTS)
+async def test_forms_of_a_prompt(prompt: object, ids: list[list[int]]) -> None:
+    engine = FakeEngine(*says("ok"))
+    body = await whole(engine, COMPLETIONS, {"prompt": prompt})
+    assert [opened for opened, _ in engine.opened] == ids
+    assert [choice["index"] for choice in body["choices"]] == list(range(len(ids)))
+    assert body["usage"]["prompt_tokens"] == sum(map(len, ids))
+    assert body["usage"]["prompt_tokens_details"]["cached_tokens"] == 2 * len(ids)
+
+
+async def test_several_choices() -> None:
+    engine = FakeEngine(*says("ok"))
+    body = await whole(engine, COMPLETIONS, {"prompt": ["a", "bc"], "n": 3, "seed": 7})
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2, 3, 4, 5]
+    assert body["usage"]["prompt_tokens"] == 3
+    assert body["usage"]["completion_tokens"] == 18
+    assert body["xpod"]["sessions"] == ["s0", "s1", "s2", "s3", "s4", "s5"]
+    seeds = [spec.seed for _, spec in engine.opened]
+    assert seeds[0] == body["xpod"]["seed"] == 7
+    assert len(set(seeds[:3])) == 3
+    assert seeds[:3] == seeds[3:]
+
+
+async def test_several_choices_streamed() -> None:
+    chunks = await events(FakeEngine(*says("ok")), CHAT, HI | {"n": 3} | USAGE)
+    assert [text_of(chunks, index) for index in range(3)] == ["ok"] * 3
+    finishes = [c["index"] for chunk in chunks for c in chunk["choices"] if c["finish_reason"]]
+    assert sorted(finishes) == [0, 1, 2]
+    assert chunks[-1]["usage"]["completion_tokens"] == 9
+
+
+@pytest.mark.parametrize(("seed", "folded"), [(0, 0), (5, 5), (-1, 2**63 - 1), (2**63 - 1, 2**63 - 1)])
+async def test_seed(seed: int, folded: int) -> None:
+    engine = FakeEngine(*says("ok"))
+    await whole(engine, COMPLETIONS, {"prompt": "a", "seed": seed})
+    assert engine.opened[0][1].seed == folded
+
+
+async def test_a_seed_is_drawn_and_told() -> None:
+    engine = FakeEngine(*says("ok"))
+    bodies = [await whole(engine, CHAT, HI) for _ in range(3)]
+    seeds = [spec.seed for _, spec in engine.opened]
+    assert len(set(seeds)) == 3
+    assert [body["xpod"]["seed"] for body in bodies] == seeds
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+async def test_sampling_parameters_reach_the_engine() -> None:
+    engine = FakeEngine(*says("ok"))
+    sent = {
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 5,
+        "min_p": 0.1,
+        "repetition_penalty": 1.1,
+        "presence_penalty": -1,
+        "frequency_penalty": 2,
+        "min_tokens": 2,
+        "ignore_eos": True,
+        "stop_token_ids": [4, 5],
+        "max_tokens": 9,
+        "seed": 3,
+    }
+    await post(
+        engine, COMPLETIONS, sent | {"prompt": "x", "logit_bias": {"7": -100, "3": 1.5}, "logprobs": 4}
+    )
+    spec = engine.opened[0][1]
+    for name, value in sent.items():
+        assert getattr(spec, name) == (tuple(value) if isinstance(value, list) else value)
+    assert spec.logit_bias == ((3, 1.5), (7, -100.0))
+    assert spec.logprobs == 4
+
+
+DEFAULTS = [
+    (COMPLETIONS, {"prompt": "x"}, 16),
+    (COMPLETIONS, {"prompt": "x" * 90}, 10),
+    (CHAT, HI, 100 - len("<user>hi<assistant>")),
+    (CHAT, HI | {"max_tokens": 5}, 5),
+    (CHAT, HI | {"max_completion_tokens": 6}, 6),
+    (CHAT, HI | {"max_completion_tokens": 6, "max_tokens": 6}, 6),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "budget"), DEFAULTS)
+async def test_token_budget(path: str, body: dict[str, Any], budget: int) -> None:
+    engine = FakeEngine(*says("ok"))
+    await whole(engine, path, body)
+    assert engine.opened[0][1].max_tokens == budget
+
+
+async def test_content_parts_and_developer_role() -> None:
+    engine = FakeEngine(*says("ok"))
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    messages = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": parts}]
+    await whole(engine, CHAT, {"messages": messages})
+    assert bytes(engine.opened[0][0]).decode() == "<system>be brief<user>ab<assistant>"
+
+
+FAILURES = [
+    (SessionError("no_worker", "every decode worker is gone"), "no_worker", "every decode worker is gone"),
+    (RuntimeError("a bug"), "internal", "internal error; the router's log has the details"),
+]
+
+
+@pytest.mark.parametrize(("failure", "code", "message"), FAILURES)
+@pytest.mark.parametrize("n", [1, 2])
+async def test_a_failed_stream_says_so(failure: Exception, code: str, message: str, n: int) -> None:
+    engine = FakeEngine(97, 98, failure)
+    with capture_logs() as logs:
+        answer = await post(engine, COMPLETIONS, {"prompt": "x", "n": n, "max_tokens": 9} | USAGE)
+    assert [(entry["event"], entry["xpod"]["session"]) for entry in logs] == [("generation failed", "s0")]
+    frames = answer.text.split("\n\n")[:-1]
+    last = json.loads(frames[-1].removeprefix("data: "))
+    assert last == {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
+    assert "[DONE]" not in answer.text
+    assert all(session.cancelled.is_set() for session in engine.sessions)
+
+
+@pytest.mark.parametrize(("failure", "code", "message"), FAILURES)
+async def test_a_failed_answer_says_so(failure: Exception, code: str, message: str) -> None:
+    engine = FakeEngine(97, failure)
+    with capture_logs() as logs:
+        answer = await post(engine, CHAT, HI)
+    assert [entry["event"] for entry in logs] == ["request failed"] * (code == "internal")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, code)
+    assert answer.json()["error"]["message"] == message
+    assert engine.sessions[0].cancelled.is_set()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_session_that_just_stops_is_an_error(stream: bool) -> None:
+    answer = await post(FakeEngine(97, 98), COMPLETIONS, {"prompt": "x", "stream": stream})
+    assert "incomplete" in answer.text
+    assert "[DONE]" not in answer.text
+
+
+async def test_when_one_of_several_cannot_be_opened_the_others_are_let_go() -> None:
+    class Second(FakeEngine):
+        async def open(self, prompt: Any, sampling: Any) -> Any:
+            if self.sessions:
+                raise SessionError("full", "no slot")
+            return await super().open(prompt, sampling)
+
+    engine = Second(*says("ok"))
+    answer = await post(engine, COMPLETIONS, {"prompt": "x", "n": 2})
+    assert answer.status_code == 500
+    assert engine.sessions[0].cancelled.is_set()
+
+
+async def test_silence_is_filled() -> None:
+    """The engine goes on only after the client has seen two keep-alives, so nothing here depends on time."""
+    gate, seen = asyncio.Event(), []
+    engine = FakeEngine(97, gate, EOS)
+    app = app_of(engine, keep_alive=0.001)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            seen.append(message["body"])
+        if seen.count(b": keep-alive\n\n") == 2:
+            gate.set()
+
+    await app(scope(), body_then_silence({"prompt": "x", "stream": True}), send)
+    assert seen[-2:] == [b"data: [DONE]\n\n", b""]
+    assert seen.count(b": keep-alive\n\n") >= 2
+
+
+def scope() -> dict[str, Any]:
+    headers = [(b"content-type", b"application/json")]
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": COMPLETIONS,
+        "raw_path": COMPLETIONS.encode(),
+        "query_string": b"",
+        "headers": headers,
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("router", 80),
+        "client": ("client", 1),
+        "root_path": "",
+    }
+
+
+def body_then_silence(body: dict[str, Any], gone: asyncio.Event | None = None) -> Any:
+    async def messages() -> AsyncIterator[dict[str, Any]]:
+        yield {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+
+    feed = messages()
+
+    async def receive() -> Any:
+        async for message in feed:
+            return message
+        await (gone or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
+
+    return receive
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_frees_its_session(stream: bool) -> None:
+    gone = asyncio.Event()
+    engine = FakeEngine(97, asyncio.Event())
+    body = {"prompt": "x", "stream": stream, "n": 2}
+
+    async def send(message: Any) -> None:
+        pass
+
+    running = asyncio.create_task(app_of(engine)(scope(), body_then_silence(body, gone), send))
+    await engine.began.wait()
+    gone.set()
+    await running
+    assert engine.sessions
+    assert all(session.cancelled.is_set() for session in engine.sessions)
+
+
+async def test_a_cancelled_server_task_frees_its_session() -> None:
+    engine = FakeEngine(97, asyncio.Event())
+
+    async def send(message: Any) -> None:
+        pass
+
+    running = asyncio.create_task(app_of(engine)(scope(), body_then_silence({"prompt": "x"}), send))
+    await engine.began.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert engine.sessions[0].cancelled.is_set()

@@ -1,0 +1,53 @@
+"""Brokers and buses for the runtime's tests: each test gets two or more connected buses of either kind."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from xpod_runtime.broker import Broker
+from xpod_runtime.broker_config import BrokerConfig
+from xpod_runtime.bus import Bus
+from xpod_runtime.local_bus import LocalBus, LocalFabric
+from xpod_runtime.nats_bus import NatsBus
+from xpod_runtime.receiving import Limits
+
+MakeBus = Callable[..., Awaitable[Bus]]
+
+
+@pytest.fixture(scope="session")
+def nats_url() -> Iterator[str]:
+    """One real nats-server for all tests that do not hurt it."""
+    with tempfile.TemporaryDirectory(prefix="xpod-nats-") as folder:
+        broker = Broker(BrokerConfig(name="shared", data_dir=Path(folder), jetstream=False))
+        broker.start()
+        try:
+            asyncio.run(broker.wait_ready())
+            yield broker.url
+        finally:
+            broker.kill()
+
+
+@pytest_asyncio.fixture(params=["local", "nats"])
+async def make_bus(request: pytest.FixtureRequest, nats_url: str) -> AsyncIterator[MakeBus]:
+    """Makes buses that hear one another, by name; `payload_limit` and `limits` as in the constructors."""
+    fabric = LocalFabric()
+    made: list[Bus] = []
+
+    async def make(name: str = "bus", *, payload_limit: int = 0, limits: Limits | None = None) -> Bus:
+        bus: Bus
+        if request.param == "nats":
+            bus = await NatsBus.connect(nats_url, name, wait=10, payload_limit=payload_limit, limits=limits)
+        else:
+            bus = LocalBus(fabric, name, payload_limit=payload_limit, limits=limits)
+        made.append(bus)
+        return bus
+
+    yield make
+    for bus in made:
+        await bus.close()
