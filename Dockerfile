@@ -1,10 +1,9 @@
 # One image for every member; compose.yaml says which one a container is.
 FROM python:3.11-slim-bookworm AS build
 
-# Options for every pip call, such as --index-url of your own.
+# Options for every pip call, such as an index of your own: --extra-index-url with PyTorch's index of CPU wheels
+# keeps gigabytes of CUDA out of the image.
 ARG PIP_ARGS=""
-# Where torch without CUDA comes from; where it cannot be reached, pip takes the torch of its usual index.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
 RUN python3 -m venv /opt/xpod
@@ -14,7 +13,7 @@ WORKDIR /src
 COPY pyproject.toml ./
 RUN /opt/xpod/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt
 RUN grep '^torch==' requirements.txt \
-    | xargs /opt/xpod/bin/pip install --timeout 15 --retries 2 --no-deps --extra-index-url "$TORCH_INDEX" $PIP_ARGS
+    | xargs /opt/xpod/bin/pip install --timeout 15 --retries 2 --no-deps $PIP_ARGS
 RUN /opt/xpod/bin/pip install $PIP_ARGS --requirement requirements.txt
 
 COPY LICENSE README.md compose.yaml ./

@@ -6,6 +6,7 @@ Layout, per layer: [planes, blocks, block_tokens, plane width]. A plane is one h
 gives every plane of a sequence as one contiguous [tokens, width] matrix, which is what a matrix product wants.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,11 @@ class KVCache:
     def _new_layer(self, width: int) -> Tensor:
         plane = self.spec.plane or width
         shape = (width // plane, self.num_blocks + 1, self.spec.block_tokens, plane)
-        return torch.zeros(shape, dtype=DTYPES[self.spec.dtype], device=self.device)
+        dtype = DTYPES[self.spec.dtype]
+        if self.device != "cpu":
+            return torch.zeros(shape, dtype=dtype, device=self.device)
+        # numpy takes zeros from the kernel untouched: memory is used from a block's first token on, not before
+        return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
     @property
     def free_blocks(self) -> int:

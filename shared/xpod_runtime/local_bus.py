@@ -1,216 +1,16 @@
-"""The bus in memory, with faults on a schedule, for tests of everything above it.
+"""The bus in memory, for tests of everything above it.
 
-Knows: subjects, queue groups, faults. Everything passes through bytes, so messages are checked as on a network.
-Does not know: sockets or time; what is held stays held until the test releases it.
+Knows: its fabric, which plays the server and its faults (see `local_fabric`).
+Does not know: sockets or time; what the fabric holds stays held until the test releases it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import random
-from dataclasses import dataclass, field
-
-from xpod_runtime.errors import BusClosed, Disconnected
-from xpod_runtime.fault_plan import Delivery, Fault, FaultPlan, subject_matches
+from xpod_runtime.local_fabric import LocalFabric, LocalWire
 from xpod_runtime.receiving import Limits
-from xpod_runtime.wire import Deliver, Frame, Stop, Wire
 from xpod_runtime.wire_bus import WireBus
 
-PENDING_BYTES = 64 * 1024 * 1024
-"""What a member keeps for later while it is disconnected, as NatsBus does."""
-
-
-@dataclass(eq=False, slots=True)
-class _Interest:
-    wire: LocalWire
-    pattern: str
-    queue: str
-    deliver: Deliver
-
-
-@dataclass(eq=False, slots=True)
-class Held:
-    """A delivery that waits for `release`."""
-
-    interest: _Interest = field(repr=False)
-    frame: Frame
-
-
-class LocalFabric:
-    """What a NATS server is to NatsBus. One event loop; `plan` may be changed at any time."""
-
-    def __init__(
-        self, plan: FaultPlan | None = None, *, seed: int = 0, max_payload: int = 1024 * 1024
-    ) -> None:
-        self.plan = plan or FaultPlan(seed=seed)
-        self.max_payload = max_payload
-        self.held: list[Held] = []
-        self._random = random.Random(seed)
-        self._interests: list[_Interest] = []
-        self._overtaken: dict[str, list[Held]] = {}
-        self._inboxes = 0
-        self._held_changed = asyncio.Event()
-
-    async def holding(self, count: int = 1) -> None:
-        """Returns once at least `count` frames are held."""
-        while len(self.held) < count:
-            self._held_changed.clear()
-            await self._held_changed.wait()
-
-    def release(self, count: int | None = None, *, order: str = "fifo") -> int:
-        """Delivers the first `count` held frames (all by default), 'fifo', 'lifo' or 'shuffled'; returns how many."""
-        batch = self.held[:count]
-        del self.held[:count]
-        if order == "lifo":
-            batch.reverse()
-        elif order == "shuffled":
-            self._random.shuffle(batch)
-        for held in batch:
-            self._hand_over(held.interest, held.frame)
-        return len(batch)
-
-    def new_inbox(self, name: str) -> str:
-        self._inboxes += 1
-        return f"_INBOX.{self._inboxes:x}-{name}".replace(" ", "_")
-
-    def add(self, interest: _Interest) -> None:
-        self._interests.append(interest)
-
-    def remove(self, interest: _Interest) -> None:
-        if interest in self._interests:
-            self._interests.remove(interest)
-
-    def route(self, source: LocalWire, frame: Frame) -> None:
-        """Delivers to every plain subscriber and to one member of each queue group."""
-        receivers = self._receivers(frame.subject)
-        if not receivers and frame.reply:
-            source.refuse(frame)
-        for interest in receivers:
-            size = len(frame.data)
-            self._apply(
-                self.plan.decide(Delivery(frame.subject, source.name, interest.wire.name, size)),
-                interest,
-                frame,
-            )
-
-    def _receivers(self, subject: str) -> list[_Interest]:
-        found = [
-            each
-            for each in self._interests
-            if each.wire.is_connected and subject_matches(each.pattern, subject)
-        ]
-        plain = [each for each in found if not each.queue]
-        groups: dict[str, list[_Interest]] = {}
-        for each in found:
-            if each.queue:
-                groups.setdefault(each.queue, []).append(each)
-        return plain + [self._random.choice(members) for members in groups.values()]
-
-    def _apply(self, fault: Fault | None, interest: _Interest, frame: Frame) -> None:
-        match fault:
-            case Fault.DROP:
-                return
-            case Fault.HOLD:
-                self.held.append(Held(interest, frame))
-                self._held_changed.set()
-                return
-            case Fault.REORDER:
-                self._overtaken.setdefault(interest.wire.name, []).append(Held(interest, frame))
-                return
-            case Fault.DUPLICATE:
-                self._hand_over(interest, frame)
-            case Fault.CORRUPT:
-                frame = frame._replace(data=self._corrupt(bytes(frame.data)))
-        self._hand_over(interest, frame)
-        for late in self._overtaken.pop(interest.wire.name, []):
-            self._hand_over(late.interest, late.frame)
-
-    def _corrupt(self, data: bytes) -> bytes:
-        if not data:
-            return data
-        at = len(data) // 2  # the middle of a large frame is payload, not envelope
-        return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
-
-    def _hand_over(self, interest: _Interest, frame: Frame) -> None:
-        # A turn of the loop later, as with a socket: a sender never runs its receiver.
-        asyncio.get_running_loop().call_soon(self._arrive, interest, frame)
-
-    def _arrive(self, interest: _Interest, frame: Frame) -> None:
-        if interest in self._interests and interest.wire.is_connected:
-            interest.deliver(frame)
-
-
-class LocalWire(Wire):
-    """One member's connection to a fabric."""
-
-    def __init__(self, fabric: LocalFabric, name: str) -> None:
-        super().__init__()
-        self.name = name
-        self.max_payload = fabric.max_payload
-        self._fabric = fabric
-        self._mine: list[_Interest] = []
-        self._unsent: list[Frame] = []
-        self._connected = True
-        self._closed = False
-
-    @property
-    def is_connected(self) -> bool:
-        return self._connected and not self._closed
-
-    def new_inbox(self) -> str:
-        return self._fabric.new_inbox(self.name)
-
-    def refuse(self, frame: Frame) -> None:
-        """No-responders: comes back to the reply subject, which is one of this wire's own."""
-        answer = Frame(frame.reply, "", b"", no_responders=True)
-        for interest in self._mine:
-            if subject_matches(interest.pattern, frame.reply):
-                asyncio.get_running_loop().call_soon(interest.deliver, answer)
-
-    async def send(self, subject: str, data: bytes, reply: str = "") -> None:
-        if self._closed:
-            raise BusClosed("the connection is closed")
-        frame = Frame(subject, reply, data)
-        if self._connected:
-            self._fabric.route(self, frame)
-        elif sum(len(unsent.data) for unsent in self._unsent) + len(data) > PENDING_BYTES:
-            raise Disconnected(f"no connection, and the buffer of {PENDING_BYTES} bytes is full")
-        else:
-            self._unsent.append(frame)
-
-    async def listen(self, subject: str, queue: str, deliver: Deliver) -> Stop:
-        if self._closed:
-            raise BusClosed("the connection is closed")
-        interest = _Interest(self, subject, queue, deliver)
-        self._mine.append(interest)
-        self._fabric.add(interest)
-
-        async def stop() -> None:
-            self._mine.remove(interest)
-            self._fabric.remove(interest)
-
-        return stop
-
-    async def flush(self) -> None:
-        if not self.is_connected:
-            raise Disconnected("no connection")
-        await asyncio.sleep(0)
-
-    async def close(self) -> None:
-        self._closed = True
-        for interest in self._mine:
-            self._fabric.remove(interest)
-
-    def disconnect(self) -> None:
-        self._connected = False
-        self.on_lost()
-
-    def reconnect(self) -> None:
-        self._connected = True
-        unsent, self._unsent = self._unsent, []
-        for frame in unsent:
-            self._fabric.route(self, frame)
-        self.on_regained()
+__all__ = ["LocalBus", "LocalFabric"]
 
 
 class LocalBus(WireBus):
@@ -221,7 +21,7 @@ class LocalBus(WireBus):
     ) -> None:
         self._local = LocalWire(fabric, name)
         super().__init__(self._local, payload_limit=payload_limit, limits=limits)
-        fabric.add(self._inbox_interest())
+        self._local.open(self._inbox.pattern, "", self._inbox.deliver)
 
     def disconnect(self) -> None:
         """Loses the connection: waiting requests fail, nothing arrives."""
@@ -233,8 +33,3 @@ class LocalBus(WireBus):
 
     async def start(self) -> None:
         """Nothing to do: the inbox is open from the start."""
-
-    def _inbox_interest(self) -> _Interest:
-        interest = _Interest(self._local, self._inbox.pattern, "", self._inbox.deliver)
-        self._local._mine.append(interest)
-        return interest

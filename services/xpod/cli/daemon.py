@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter
@@ -38,11 +39,17 @@ ORDER = TypeAdapter(Order)
 
 
 def report(event: str, text: str) -> None:
-    """One event for whoever started this process, who may be gone or (Ctrl-Z) asleep: then it is lost."""
+    """One event, noted in the log, for whoever started this process, who may be gone or (Ctrl-Z) asleep: then it is lost."""
+    note(f"{event} {text}".rstrip())
     try:
         os.write(sys.stdout.fileno(), json.dumps({"event": event, "text": text}).encode() + b"\n")
     except (BrokenPipeError, BlockingIOError):
         return
+
+
+def note(text: str) -> None:
+    """A line in the launcher's own log."""
+    print(time.strftime("%Y-%m-%dT%H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
 async def serve(order: Order) -> None:
@@ -52,7 +59,7 @@ async def serve(order: Order) -> None:
     launcher = Launcher(plan, probe, report)
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, launcher.stop)
+        loop.add_signal_handler(number, _stop, launcher, f"got {number.name}")
     if order.attached:
         _watch_lifeline(loop, launcher)
     try:
@@ -61,13 +68,18 @@ async def serve(order: Order) -> None:
         await probe.close()
 
 
+def _stop(launcher: Launcher, reason: str) -> None:
+    note(f"stopping: {reason}")
+    launcher.stop()
+
+
 def _watch_lifeline(loop: asyncio.AbstractEventLoop, launcher: Launcher) -> None:
     lifeline = sys.stdin.fileno()
 
     def readable() -> None:
         if not os.read(lifeline, 4096):
             loop.remove_reader(lifeline)
-            launcher.stop()
+            _stop(launcher, "whoever started it is gone")
 
     loop.add_reader(lifeline, readable)
 

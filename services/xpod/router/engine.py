@@ -53,7 +53,11 @@ class RouterEngine:
         session = LiveSession(self._around, f"s{secrets.token_hex(12)}", prompt, sampling)
         self._sessions[session.id] = session
         self._around.counters.sessions.inc()
-        await session.open()
+        try:
+            await session.open()
+        except BaseException:  # a client that left in this moment must not leave a session behind
+            await session.cancel()
+            raise
         return session
 
     def _forget_ended(self) -> None:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xpod_model.demo.attention import causal_attention
+
 __all__ = ["Config", "Network"]
 
 
@@ -114,12 +116,12 @@ class Layer(nn.Module):
         c, (b, n, _) = self.config, x.shape
         qkv = F.linear(x.to(compute), torch.cat((self.q, self.k, self.v)).to(compute))
         heads = qkv.view(b, n, -1, c.head_size).transpose(1, 2).float()  # [B, H + 2 G, N, C]
-        q, k, v = heads.tensor_split((c.heads, c.heads + c.key_heads), 1)
+        q, k, v = torch.split(heads, [c.heads, c.key_heads, c.key_heads], 1)
         q = rotate(self.norm(q, self.q_norm), cos, sin).to(compute)
         k = rotate(self.norm(k, self.k_norm), cos, sin).to(compute)
         group = c.heads // c.key_heads
         k, v = k.repeat_interleave(group, 1), v.to(compute).repeat_interleave(group, 1)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = causal_attention(q, k, v)
         return F.linear(y.transpose(1, 2).reshape(b, n, -1), self.o.to(compute)).float()
 
     def mix(self, x: Tensor, compute: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,12 +134,12 @@ class Layer(nn.Module):
         load = expert.flatten().bincount(minlength=c.experts)
         balance = c.experts * (load / load.sum() * share.mean(0)).sum()  # 1 when even
 
-        ends = load.cumsum(0)[:-1].tolist()
-        rows = gather(x.to(compute), order, inverse, c.chosen).tensor_split(ends)
+        sizes = load.tolist()
+        rows = torch.split(gather(x.to(compute), order, inverse, c.chosen), sizes)
         up = torch.cat((self.gate, self.up), 1).to(compute).unbind()  # E times [2 M, D]
         h = torch.cat([F.linear(row, w) for row, w in zip(rows, up, strict=True)])
         a, b = h.chunk(2, -1)
-        hidden = (F.silu(a) * b).tensor_split(ends)  # E times [., M]
+        hidden = torch.split(F.silu(a) * b, sizes)  # E times [., M]
         down = self.down.to(compute).unbind()
         y = torch.cat([F.linear(row, w) for row, w in zip(hidden, down, strict=True)])
         y = permute(y, order, inverse).view(-1, c.chosen, c.hidden)  # [T, K, D]
