@@ -20,6 +20,7 @@ from torch import Tensor
 from xpod_model.gate import slot_sum
 from xpod_model.kv import KVCache
 from xpod_model.plan import TILE, Group, Piece, Plan
+from xpod_model.scratch import Scratch
 
 # MKL multiplies fp32 blocks of fewer rows in another way (below 4 with one thread, below 12 with two)
 MIN_ROWS = 16
@@ -31,7 +32,7 @@ class Attention:
     def __init__(self, heads: int, kv_heads: int, head_dim: int) -> None:
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
         self._scale = 1.0 / math.sqrt(head_dim)
-        self._scratch: Tensor | None = None
+        self._scratch = Scratch()
 
     def __call__(self, queries: Tensor, layer: int, cache: KVCache, plan: Plan) -> Tensor:
         """queries [T, heads, head_dim] -> [T, heads * head_dim]; the plan's tokens are in the cache already."""
@@ -56,10 +57,8 @@ class Attention:
     def _gather(self, layer: int, cache: KVCache, group: Group) -> tuple[Tensor, Tensor]:
         """K and V, each [KV heads * B, keys, head_dim]."""
         shape = (2 * self.kv_heads, group.sequences * group.keys, self.head_dim)
-        size = math.prod(shape)
-        if self._scratch is None or self._scratch.numel() < size:
-            self._scratch = torch.empty(size, dtype=cache.layers[layer].dtype, device=cache.device)
-        both = cache.gather(layer, group.blocks, self._scratch[:size].view(shape))
+        out = self._scratch.take("kv", shape, cache.layers[layer].dtype, cache.device)
+        both = cache.gather(layer, group.blocks, out)
         keys, values = both.view(2, self.kv_heads * group.sequences, group.keys, self.head_dim)
         return keys, values
 
@@ -71,11 +70,29 @@ class Attention:
             q, mask = _pad(q, mask)
         shape = q.shape
         flat = q.reshape(keys.shape[0], -1, self.head_dim)  # [KV heads * B, rows, head_dim]
-        scores = torch.bmm(flat, keys[:, : piece.keys].transpose(1, 2))
-        scores = scores.view(*shape[:4], piece.keys)
-        weights = torch.softmax(torch.add(mask, scores, alpha=self._scale), dim=-1)
-        out = _weigh(weights.flatten(0, 1).flatten(1, 2), values[:, : piece.keys])
-        return out.view(shape)[..., :wanted, :]
+        weights = self._weights(flat, keys[:, : piece.keys], mask)
+        return self._weigh(weights, values[:, : piece.keys]).view(shape)[..., :wanted, :]
+
+    def _weights(self, q: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """q [N, rows, head_dim], keys [N, keys, head_dim] -> softmax over the keys, fp32 [N, rows, keys]."""
+        shape = (keys.shape[0], q.shape[1], keys.shape[1])
+        scores = self._scratch.take("scores", shape, q.dtype, q.device)
+        torch.bmm(q, keys.transpose(1, 2), out=scores)
+        weights = self._scratch.take("weights", shape, torch.float32, q.device)
+        # [KV heads, B, G, queries, keys], which is how the mask [B, 1, queries, keys] applies
+        by_head = (self.kv_heads, mask.shape[0], -1, *mask.shape[2:])
+        torch.add(mask, scores.view(by_head), alpha=self._scale, out=weights.view(by_head))
+        return torch.softmax(weights, dim=-1, out=weights)
+
+    def _weigh(self, weights: Tensor, values: Tensor) -> Tensor:
+        """weights [N, rows, keys] fp32 @ values [N, keys, head_dim] -> [N, rows, head_dim], tile by tile."""
+        n, rows, keys = weights.shape
+        tiles = keys // TILE
+        parts = self._scratch.take("parts", (n, tiles, rows, TILE), values.dtype, values.device)
+        parts.copy_(weights.view(n, rows, tiles, TILE).transpose(1, 2))
+        tiled = values.view(n, tiles, TILE, -1).flatten(0, 1)
+        out = torch.bmm(parts.flatten(0, 1), tiled).view(n, tiles, rows, -1)
+        return out[:, 0] if tiles == 1 else slot_sum(out.float()).to(values.dtype)
 
 
 def _pad(q: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,16 +101,3 @@ def _pad(q: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     more = q[..., -1:, :].expand(-1, -1, -1, missing, -1)
     blind = mask[..., -1:, :].expand(-1, -1, missing, -1)
     return torch.cat([q, more], dim=3), torch.cat([mask, blind], dim=2)
-
-
-def _weigh(weights: Tensor, values: Tensor) -> Tensor:
-    """weights [N, rows, keys] fp32 @ values [N, keys, head_dim] -> [N, rows, head_dim], tile by tile."""
-    n, rows, keys = weights.shape
-    tiles = keys // TILE
-    if tiles == 1:
-        return torch.bmm(weights.to(values.dtype), values)
-    parts = torch.empty(n, tiles, rows, TILE, dtype=values.dtype, device=values.device)
-    parts.copy_(weights.view(n, rows, tiles, TILE).transpose(1, 2))
-    values = values.view(n, tiles, TILE, -1)
-    out = torch.bmm(parts.flatten(0, 1), values.reshape(n * tiles, TILE, -1)).view(n, tiles, rows, -1)
-    return slot_sum(out.float()).to(values.dtype)

@@ -10,6 +10,8 @@ from xpod_model.linear import Linear
 
 # 24 bits of mantissa and exponent ordering survive in the high part of an int64; the low part breaks ties
 LOW_BITS = 16
+# products of more rows than this leave the cache before they are added
+COMBINED_ROWS = 64
 
 
 def top_experts(logits: Tensor, k: int, normalise: bool) -> tuple[Tensor, Tensor]:
@@ -21,7 +23,7 @@ def top_experts(logits: Tensor, k: int, normalise: bool) -> tuple[Tensor, Tensor
     probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)  # [T, E]
     last = logits.shape[-1] - 1
     inverted = torch.arange(last, -1, -1, device=logits.device)
-    ranks = (probabilities.view(torch.int32).to(torch.int64) << LOW_BITS) | inverted
+    ranks = probabilities.view(torch.int32).to(torch.int64).mul_(1 << LOW_BITS).add_(inverted)
     top = torch.topk(ranks, k, dim=-1).values  # [T, K]
     experts = last - (top & ((1 << LOW_BITS) - 1))
     weights = (top >> LOW_BITS).to(torch.int32).view(torch.float32)
@@ -40,7 +42,10 @@ def slot_sum(rows: Tensor) -> Tensor:
 
 def combine(outputs: Tensor, weights: Tensor) -> Tensor:
     """outputs [T, K, D], weights [T, K] fp32 -> fp32 [T, D]: the weighted sum in slot order."""
-    return slot_sum(outputs * weights.unsqueeze(-1))
+    if outputs.shape[0] <= COMBINED_ROWS:
+        return slot_sum(outputs * weights.unsqueeze(-1))
+    parts = zip(torch.split(outputs, COMBINED_ROWS), torch.split(weights, COMBINED_ROWS), strict=True)
+    return torch.cat([slot_sum(rows * heft.unsqueeze(-1)) for rows, heft in parts])
 
 
 class Gate:

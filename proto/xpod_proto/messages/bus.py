@@ -20,7 +20,10 @@ class ErrorReply(Message):
 
 @message(3)
 class ChunkOpen(Message):
-    """The first piece of a payload of `total` bytes in `count` pieces; `checksum` is the CRC-32 of the whole."""
+    """The first piece of a payload of `total` bytes in `count` pieces.
+
+    `checksum` is the CRC-32 over the CRC-32s of all pieces in order, four big-endian bytes each.
+    """
 
     transfer: str
     total: int
@@ -41,7 +44,7 @@ class Chunk(Message):
 
 @message(5)
 class Credit(Message):
-    """Pieces below `upto` may be sent to `inbox`."""
+    """Pieces below `upto` may be sent to `inbox`; above `count`, the whole has arrived and is sound."""
 
     transfer: str
     inbox: str

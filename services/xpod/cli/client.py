@@ -43,7 +43,9 @@ class PodClient:
         self._endpoints = list(endpoints)
         self._patience = patience
         timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
-        self._http = httpx.Client(timeout=timeout, trust_env=False, transport=transport, headers=credentials())
+        self._http = httpx.Client(
+            timeout=timeout, trust_env=False, transport=transport, headers=credentials()
+        )
 
     def __enter__(self) -> PodClient:
         return self

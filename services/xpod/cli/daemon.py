@@ -39,7 +39,7 @@ ORDER = TypeAdapter(Order)
 
 
 def report(event: str, text: str) -> None:
-    """One event, noted in the log, for whoever started this process, who may be gone or (Ctrl-Z) asleep: then it is lost."""
+    """One event: into the log, and to whoever started this process (who may be gone, or asleep after Ctrl-Z)."""
     note(f"{event} {text}".rstrip())
     try:
         os.write(sys.stdout.fileno(), json.dumps({"event": event, "text": text}).encode() + b"\n")

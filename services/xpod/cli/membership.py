@@ -40,7 +40,9 @@ def pod_status(view: Json | None, state: PodState | None, now: float) -> Json:
 def _in_wall_time(member: Json, now: float) -> Json:
     """`since` as a Unix time; a router may say instead for how many seconds a state has lasted."""
     since = member.get("since")
-    return member | {"since": now - since} if isinstance(since, int | float) and since < LONGEST_AGE else member
+    return (
+        member | {"since": now - since} if isinstance(since, int | float) and since < LONGEST_AGE else member
+    )
 
 
 def _merged(launched: MemberState, told: Json | None) -> Json:
