@@ -177,7 +177,9 @@ class Engine:
             if isinstance(asked, torch.Tensor):
                 return asked
             layer, rows, experts = asked
-            outputs = from_bits(await self._hop.experts(layer, rows, experts), self._half.dtype)
+            outputs = from_bits(
+                await self._hop.experts(layer, rows, experts), self._half.dtype, self._half.device
+            )
 
     def _sample(self, sequences: list[Sequence], logits: torch.Tensor) -> list[Sampled]:
         params = [to_sampling(seq.spec, self._eos) for seq in sequences]

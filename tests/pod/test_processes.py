@@ -1,0 +1,148 @@
+"""A pod of real processes, driven as a person would: `xpod up`, `run`, `status`, `kill`, `down`, and OpenAI's client."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from xpod_model.demo import demo_path
+
+PROMPT = "def fibonacci(n):"
+
+
+def xpod(*arguments: str, data: Path, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a process of its own."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("XPOD_")}
+    return subprocess.run(
+        [sys.executable, "-m", "xpod.cli", *arguments],
+        env={**environ, "XPOD_DATA": str(data)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def status(data: Path) -> dict[str, Any]:
+    reply = xpod("status", "--json", data=data)
+    assert reply.returncode == 0, reply.stderr
+    state: dict[str, Any] = json.loads(reply.stdout)
+    return state
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A running pod of the demo model in fp32, with two of every worker."""
+    directory = tmp_path_factory.mktemp("pod") / "data"
+    sizes = ["--routers", "2", "--prefill", "1", "--decode", "2", "--experts", "2", "--supervisors", "1"]
+    up = xpod("up", "--detach", "--port", "0", "--dtype", "fp32", *sizes, data=directory)
+    assert up.returncode == 0, up.stderr
+    yield directory
+    members = [psutil.Process(member["pid"]) for member in status(directory)["members"]]
+    down = xpod("down", data=directory)
+    assert down.returncode == 0, down.stderr
+    assert not [process for process in members if process.is_running()], "down left a process behind"
+
+
+def test_status_shows_every_member(data: Path) -> None:
+    state = status(data)
+    kinds = sorted(member["kind"] for member in state["members"] if member["state"] == "up")
+    assert kinds == sorted(
+        ["nats", *["router"] * 2, "prefill", *["decode"] * 2, *["expert"] * 2, *["mempool"] * 2, "supervisor"]
+    )
+    assert state["ready"] is True
+    assert len(state["endpoints"]) == 2
+    holders = [who for layer in state["placement"]["experts"].values() for who in layer.values()]
+    assert all(holders)
+
+
+def test_run_equals_transformers_on_the_demo_model(data: Path) -> None:
+    asked = xpod("run", PROMPT, "--max-tokens", "64", "--temperature", "0", "--json", data=data)
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout)
+    oracle = AutoModelForCausalLM.from_pretrained(demo_path(), dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(demo_path())
+    prompt = tokenizer(PROMPT, return_tensors="pt").input_ids
+    assert answer["usage"]["prompt_tokens"] == prompt.shape[1]
+    tokens = answer["tokens"]
+    with torch.inference_mode():
+        logits = oracle(torch.cat([prompt, torch.tensor([tokens])], 1)).logits[0, prompt.shape[1] - 1 : -1]
+    assert tokens == logits.argmax(-1).tolist()
+    expected = torch.log_softmax(logits.double(), -1)[torch.arange(len(tokens)), torch.tensor(tokens)]
+    spread = float(logits.max() - logits.min())
+    assert float((expected - torch.tensor(answer["logprobs"]).double()).abs().max()) <= 1e-4 * spread
+    assert answer["text"] == tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def test_the_same_seed_gives_the_same_bits(data: Path) -> None:
+    arguments = ["run", "import os", "--max-tokens", "24", "--temperature", "0.9", "--seed", "7", "--json"]
+    answers = [json.loads(xpod(*arguments, data=data).stdout) for _ in range(2)]
+    assert answers[0]["tokens"] == answers[1]["tokens"]
+    assert [repr(value) for value in answers[0]["logprobs"]] == [repr(value) for value in answers[1]["logprobs"]]
+    other = json.loads(xpod(*arguments[:-2], "8", "--json", data=data).stdout)
+    assert other["tokens"] != answers[0]["tokens"]
+
+
+async def test_openai_client_streams_from_both_routers(data: Path) -> None:
+    for url in status(data)["endpoints"]:
+        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+            model = (await client.models.list()).data[0].id
+            stream = await client.completions.create(
+                model=model, prompt=PROMPT, max_tokens=16, temperature=0, stream=True
+            )
+            text = "".join([chunk.choices[0].text async for chunk in stream if chunk.choices])
+            assert text.strip()
+            chat = await client.chat.completions.create(
+                model=model,
+                messages=[{"role": "user", "content": "What does os.path.join do?"}],
+                max_tokens=16,
+                temperature=0,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            chunks = [chunk async for chunk in chat]
+            assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices).strip()
+            assert chunks[-1].usage is not None
+            assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] in ("stop", "length")
+
+
+def test_a_second_pod_in_the_same_place_is_refused(data: Path) -> None:
+    second = xpod("up", "--detach", "--port", "0", data=data)
+    assert second.returncode == 3
+    assert len(second.stderr.strip().splitlines()) == 1
+    assert status(data)["ready"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--max-tokens", "100000"], "context"),
+        (["--max-tokens", "0"], "max"),
+    ],
+)
+def test_a_refused_request_says_why(data: Path, arguments: list[str], told: str) -> None:
+    refused = xpod("run", PROMPT, *arguments, data=data)
+    assert refused.returncode in (2, 4)
+    assert told in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_a_killed_decode_worker_comes_back(data: Path) -> None:
+    before = {member["id"]: member["pid"] for member in status(data)["members"]}
+    killed = xpod("kill", "decode-0", data=data)
+    assert killed.returncode == 0, killed.stderr
+    again = xpod("run", PROMPT, "--max-tokens", "64", "--temperature", "0", "--json", data=data)
+    assert again.returncode == 0, again.stderr
+    assert len(json.loads(again.stdout)["tokens"]) == 64
+    assert not psutil.pid_exists(before["decode-0"])
