@@ -57,8 +57,11 @@ class Attention:
     def _gather(self, layer: int, cache: KVCache, group: Group) -> tuple[Tensor, Tensor]:
         """K and V, each [KV heads * B, keys, head_dim]."""
         shape = (2 * self.kv_heads, group.sequences * group.keys, self.head_dim)
-        out = self._scratch.take("kv", shape, cache.layers[layer].dtype, cache.device)
-        both = cache.gather(layer, group.blocks, out)
+        if group.mirror is not None:
+            both = group.mirror.read(layer, group.blocks, group.slots)
+        else:
+            out = self._scratch.take("kv", shape, cache.layers[layer].dtype, cache.device)
+            both = cache.gather(layer, group.blocks, out)
         keys, values = both.view(2, self.kv_heads * group.sequences, group.keys, self.head_dim)
         return keys, values
 

@@ -17,9 +17,12 @@ from torch import Tensor
 
 from xpod_model.config import ModelConfig
 from xpod_model.errors import CacheFull
+from xpod_model.mirror import Mirrors
 from xpod_model.tensors import DTYPES
 
 BLOCK_TOKENS = 16
+# the most that one decoding batch's gathered keys and values may take beside the cache
+MIRROR_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,15 @@ class KVSpec:
 class KVCache:
     """`num_blocks` blocks on one device. A fresh block reads as zeros: stale numbers would poison masked products."""
 
-    def __init__(self, spec: KVSpec, num_blocks: int, device: str = "cpu") -> None:
+    def __init__(
+        self, spec: KVSpec, num_blocks: int, device: str = "cpu", mirror_bytes: int = MIRROR_BYTES
+    ) -> None:
         self.spec, self.num_blocks, self.device = spec, num_blocks, device
         # one block more than is given out: all zeros, it fills up short block tables
         self.zero_block = num_blocks
         self.layers = [self._new_layer(width) for width in spec.widths]
         self._flat = [layer.flatten(1, 2) for layer in self.layers]  # [planes, tokens, plane width]
+        self.mirrors = Mirrors(self.layers, num_blocks + 1, mirror_bytes)
         self._free = list(range(num_blocks - 1, -1, -1))
         self._used = np.zeros(num_blocks, dtype=bool)
         self._fresh: list[bool] = [True] * num_blocks
@@ -84,6 +90,7 @@ class KVCache:
             raise CacheFull(f"{n} KV blocks wanted, {len(self._free)} of {self.num_blocks} are free")
         blocks = [self._free.pop() for _ in range(n)]
         self._used[blocks] = True
+        self.mirrors.touch(blocks)
         self._clear([block for block in blocks if not self._fresh[block]])
         return blocks
 
@@ -141,6 +148,7 @@ class KVCache:
             raise ValueError(
                 f"{raw.nbytes} bytes are not {count} tokens of {self.spec.bytes_per_token} bytes"
             )
+        self.mirrors.touch([block])
         begin = 0
         for layer, width in zip(self.layers, self.spec.widths, strict=True):
             size = count * width * layer.element_size()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from xpod_model.kv import KVCache
+from xpod_model.mirror import Mirror
 
 Ints = npt.NDArray[np.int64]
 
@@ -62,6 +63,8 @@ class Group:
     keys: int
     blocks: Tensor  # [B * keys / block_tokens]
     pieces: tuple[Piece, ...]
+    slots: Tensor  # [B * queries]
+    mirror: Mirror | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +121,32 @@ def _members(segments: Sequence[Segment]) -> list[list[int]]:
 
 
 def _group(segments: Sequence[Segment], offsets: Ints, members: list[int], cache: KVCache) -> Group:
-    queries = len(segments[members[0]].tokens)
-    keys = _keys(max(segments[i].end for i in members))
-    starts = np.asarray([segments[i].start for i in members])
+    chosen = [segments[i] for i in members]
+    queries = len(chosen[0].tokens)
+    keys = _keys(max(segment.end for segment in chosen))
+    starts = np.asarray([segment.start for segment in chosen])
     rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in members])
-    pieces = [
-        _piece(starts, begin, min(begin + PIECE, queries), cache.device) for begin in range(0, queries, PIECE)
-    ]
+    tables = _tables(chosen, keys, cache)
+    slots = np.concatenate([cache.slots(s.blocks, s.start, queries) for s in chosen])
+    edges = range(0, queries, PIECE)
     return Group(
         rows=_ints(rows, cache.device),
         sequences=len(members),
         queries=queries,
         keys=keys,
-        blocks=_ints(_tables(segments, members, keys, cache), cache.device),
-        pieces=tuple(pieces),
+        blocks=_ints(tables.reshape(-1), cache.device),
+        pieces=tuple(_piece(starts, begin, min(begin + PIECE, queries), cache.device) for begin in edges),
+        slots=_ints(slots, cache.device),
+        mirror=_mirror(tables, starts, slots, keys, cache),
     )
+
+
+def _mirror(tables: Ints, starts: Ints, slots: Ints, keys: int, cache: KVCache) -> Mirror | None:
+    written = slots // cache.spec.block_tokens
+    if slots.size == starts.size and cache.device == "cpu":
+        return cache.mirrors.claim(tables, starts, written, keys)
+    cache.mirrors.touch(written)
+    return None
 
 
 def _piece(starts: Ints, begin: int, end: int, device: str) -> Piece:
@@ -143,11 +157,13 @@ def _piece(starts: Ints, begin: int, end: int, device: str) -> Piece:
     return Piece(begin, end, keys, torch.from_numpy(mask).to(device))
 
 
-def _tables(segments: Sequence[Segment], members: list[int], keys: int, cache: KVCache) -> Ints:
-    """Block tables side by side, cut to the group's keys, short ones filled up with the block of zeros."""
-    size = cache.spec.block_tokens
-    tables = np.full((len(members), -(-keys // size)), cache.zero_block, dtype=np.int64)
-    for row, i in enumerate(members):
-        used = segments[i].blocks[: -(-segments[i].end // size)]
-        tables[row, : len(used)] = used
-    return tables.reshape(-1)
+def _tables(segments: Sequence[Segment], keys: int, cache: KVCache) -> Ints:
+    """Block tables side by side [B, blocks], cut to the keys, short ones filled up with the block of zeros.
+
+    Blocks that are still empty are in them too, so that a table stays the same while its sequence grows.
+    """
+    tables = np.full((len(segments), keys // cache.spec.block_tokens), cache.zero_block, dtype=np.int64)
+    for row, segment in zip(tables, segments, strict=True):
+        blocks = segment.blocks[: row.size]
+        row[: len(blocks)] = blocks
+    return tables

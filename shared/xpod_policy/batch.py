@@ -40,7 +40,7 @@ class Running:
 class Batch:
     """Admission and composition of steps. `max_tokens` bounds the tokens of one step.
 
-    It should be at least `max_sequences`: then every stream moves in every step, and so does the oldest chunk.
+    From `max_sequences` on, every stream moves in every step, and so does the oldest chunk; below, they take turns.
     """
 
     max_sequences: int
@@ -59,7 +59,7 @@ class Batch:
 
     @property
     def running_ids(self) -> list[str]:
-        """Sequences that take part in steps, in order of arrival."""
+        """Sequences that take part in steps, in order of their turns."""
         return list(self._running)
 
     @property
@@ -114,3 +114,5 @@ class Batch:
             assert work.start == sequence.done
             sequence.done += work.count
             sequence.known += grew
+            if work.count == 1:  # where a step has no room for all, everyone gets a turn
+                self._running.move_to_end(work.id)

@@ -99,7 +99,7 @@ def test_work_of_one_that_left_is_forgotten() -> None:
 
 
 class Life(RuleBasedStateMachine):
-    """Sequences come and go; `self.alive` holds [known, done, longest] of those that run, in order of arrival."""
+    """Sequences come and go; `self.alive` holds [known, done, longest] of those that run, in order of their turns."""
 
     @initialize(sequences=st.integers(1, 5), tokens=st.integers(1, 12), blocks=st.integers(1, 12))
     def start(self, sequences: int, tokens: int, blocks: int) -> None:
@@ -153,6 +153,8 @@ class Life(RuleBasedStateMachine):
             grew = row[1] == row[0]
             self.batch.ran(work, grew)
             row[0] += grew
+            if work.count == 1:
+                self.alive[work.id] = self.alive.pop(work.id)
             if row[0] > row[2]:
                 self.batch.leave(work.id)
                 del self.alive[work.id]
@@ -181,3 +183,14 @@ class Life(RuleBasedStateMachine):
 
 Life.TestCase.settings = settings(deadline=None, derandomize=True, max_examples=150, stateful_step_count=30)
 TestLife = Life.TestCase
+
+
+def test_singles_take_turns_where_a_step_has_no_room_for_all() -> None:
+    built = joined(("a", 5, 4), ("b", 5, 4), ("c", 5, 4), max_tokens=2)
+    seen: list[list[str]] = []
+    for _ in range(3):
+        step = built.next_step()
+        seen.append([work.id for work in step])
+        for work in step:
+            built.ran(work, True)
+    assert seen == [["a", "b"], ["c", "a"], ["b", "c"]]

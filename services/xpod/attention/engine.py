@@ -107,10 +107,12 @@ class Engine:
         self, sequence: Sequence, candidates: Seq[BlockRef], found: dict[bytes, BlockData]
     ) -> None:
         """Import what the pool had and let the sequence run; at least its last token is always computed."""
+        if self.sequences.get(sequence.id) is not sequence:  # left while its blocks were on their way
+            return
         prefix = covering(candidates, found)
         with self._using([sequence.id]):
             await self._compute.run(self._import, sequence, [found[ref.name] for ref in prefix])
-        if self.sequences.get(sequence.id) is not sequence:
+        if self.sequences.get(sequence.id) is not sequence:  # left while they were copied
             return
         covered = prefix[-1].end if prefix else 0
         sequence.loaded = min(covered, sequence.known - 1)

@@ -11,7 +11,7 @@ from xpod_policy.finish import finish_reason
 from xpod_proto import SamplingSpec, TokenEvent
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
     """`prompt` and `generated` are token ids; `table` is the KV block table; `stored` counts blocks given away."""
 

@@ -62,11 +62,12 @@ class Router(Service):
         self._server: uvicorn.Server | None = None
         self._model = ""
         self._url = ""
+        self._directory = Path(config.model).absolute()
 
     async def setup(self) -> None:
         config = self.config
         listener = _listen(config.host, config.port)
-        directory = Path(config.model).absolute()
+        directory = self._directory
         checkpoint = Checkpoint.open(directory)
         self._model = checkpoint.identity
         model = checkpoint.config
