@@ -1,8 +1,9 @@
 """A linear layer whose rows do not know of each other: y = x Wᵀ + b.
 
-Row-invariance, measured with torch 2.13 on an AMD Zen 5 (AVX-512 bf16): oneDNN on a weight that is packed for
-a batch of two or more gives each row the same bits for M = 1…299, at any offset, on 1 or 2 threads, in bf16 and
-fp32, also for odd widths. A weight packed for a batch of one takes another path at M = 1 in fp32: so PACK_ROWS.
+Row-invariance, measured with torch 2.13 on an AMD Zen 5 (AVX-512 bf16), in bf16 and fp32, on 1 and 2 threads:
+oneDNN on a packed weight gives a row the same bits for M = 2…4096, at any offset, for N = 3…12288 and
+K = 33…8192. A single row takes another path where K is above LONE_ROW_WIDTH, and in fp32 also where the weight was
+packed for a batch of one. So a lone row gets company there, which costs little: the weight is read once either way.
 Packing for 32 rows rather than for an unknown number also reads a wide weight (32,000 rows) a third faster.
 
 Without oneDNN (CUDA, some CPUs) every call has the same shape instead, BLOCK_ROWS rows, padded.
@@ -14,6 +15,7 @@ from torch import Tensor
 
 PACK_ROWS = 32
 BLOCK_ROWS = 64
+LONE_ROW_WIDTH = 1024
 # oneDNN's vector tails and torch's elementwise tails (two vectors of bf16) both end on this
 WIDTH_STEP = 64
 
@@ -34,6 +36,8 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.packed is not None:
+            if x.shape[0] == 1 and x.shape[1] > LONE_ROW_WIDTH:
+                return self(x.expand(2, -1).contiguous())[:1]
             y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
             return y
         return self._blockwise(x)

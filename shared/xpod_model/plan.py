@@ -81,6 +81,7 @@ class Plan:
     @classmethod
     def of(cls, segments: Sequence[Segment], cache: KVCache) -> "Plan":
         """The plan for a batch; every segment has at least one token."""
+        assert TILE % cache.spec.block_tokens == 0, "a tile of keys is made of whole blocks"
         offsets = np.cumsum([0] + [len(segment.tokens) for segment in segments])
         positions = [np.arange(segment.start, segment.end) for segment in segments]
         slots = [cache.slots(s.blocks, s.start, len(s.tokens)) for s in segments]

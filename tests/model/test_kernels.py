@@ -18,7 +18,7 @@ from xpod_model.plan import Plan, Segment
 from xpod_model.tensors import DTYPES
 
 ROWS = 200
-WIDTHS = [(64, 64), (8, 64), (6, 48), (96, 33), (512, 1024), (3, 40), (131, 77)]
+WIDTHS = [(64, 64), (8, 64), (6, 48), (96, 33), (512, 1024), (3, 40), (131, 77), (256, 1536), (32, 3072)]
 dtypes = st.sampled_from(["fp32", "bf16"])
 cuts = st.lists(st.integers(1, ROWS - 1), max_size=12).map(lambda ends: sorted({0, *ends, ROWS}))
 
@@ -44,8 +44,9 @@ def test_linear(dtype: str, widths: tuple[int, int], biased: bool, edges: list[i
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_linear_for_every_small_batch(dtype: str, threads: int) -> None:
-    linear, x = Linear(draw(96, 80, dtype=dtype)), draw(ROWS, 80, dtype=dtype, seed=1)
+@pytest.mark.parametrize("widths", [(96, 80), (128, 2048), (64, 1536)], ids=str)
+def test_linear_for_every_small_batch(dtype: str, threads: int, widths: tuple[int, int]) -> None:
+    linear, x = Linear(draw(*widths, dtype=dtype)), draw(ROWS, widths[1], dtype=dtype, seed=1)
     whole = linear(x)
     torch.set_num_threads(threads)
     try:

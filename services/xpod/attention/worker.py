@@ -25,6 +25,7 @@ from xpod_model.attention_half import AttentionHalf
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.fingerprint import numerics_fingerprint
 from xpod_model.kv import KVCache
+from xpod_model.memory import keep_freed_memory
 from xpod_policy.batch import Batch
 from xpod_policy.blocks import namespace
 from xpod_policy.membership import Change
@@ -44,6 +45,7 @@ from xpod_runtime.compute import ComputeThread
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import XpodError
 from xpod_runtime.handlers import handles
+from xpod_runtime.logs import bind
 
 REMEMBERED = 1024
 
@@ -97,6 +99,7 @@ class Worker(Service):
         self.permanent("steps", self._steps)
 
     def _load_half(self, checkpoint: Checkpoint) -> AttentionHalf:
+        keep_freed_memory()
         torch.set_num_threads(self.config.threads)
         return AttentionHalf.load(checkpoint, self.config.dtype, self.config.device)
 
@@ -134,10 +137,13 @@ class Worker(Service):
 
     async def _steps(self) -> None:
         """Step for as long as there is something to do, then wait for it."""
+        number = 0
         while True:
             self.wake.clear()
             self.see_if_idle()
-            step = await self._step()
+            with bind(step=number):
+                step = await self._step()
+            number += step is not None
             if step is None:
                 await self.wake.wait()
                 continue

@@ -92,7 +92,10 @@ class Handle:
         """Stops the pod and waits until the launcher is gone."""
         if self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(STOP_SECONDS)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise CliError(f"not stopped after {STOP_SECONDS:g} s; xpod down ends what is left") from None
         self._close_pipes()
 
     def kill(self) -> None:

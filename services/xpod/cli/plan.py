@@ -60,6 +60,7 @@ class PodSettings:
     ports: Sequence[int]
     dtype: str = "auto"
     device: str = "cpu"
+    served_model_name: str = ""
     host: str = "127.0.0.1"
     pod: str = ""
     ready_seconds: float = 180.0
@@ -104,6 +105,7 @@ def service(settings: PodSettings, kind: str, index: int, nats_urls: Sequence[st
     }
     if kind == "router":
         env["XPOD_PORT"] = str(settings.ports[index])
+        env["XPOD_SERVED_MODEL_NAME"] = settings.served_model_name
     return MemberSpec(member, kind, (sys.executable, "-m", f"xpod.{kind}", "--id", member), env)
 
 

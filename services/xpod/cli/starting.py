@@ -16,7 +16,7 @@ from xpod.cli.errors import CliError
 from xpod.cli.handle import Handle
 from xpod.cli.options import DEFAULT_DATA, DEFAULT_MODEL
 from xpod.cli.plan import LaunchPlan, PodSettings, make_plan
-from xpod.cli.preflight import check_port_range, claim_ports, find_model, reach_nats
+from xpod.cli.preflight import DEMO, check_port_range, claim_ports, find_model, reach_nats
 from xpod.cli.state import locked, read_state
 
 LOCAL_NATS = 1
@@ -32,6 +32,7 @@ class PodRequest:
     model: str = DEFAULT_MODEL
     dtype: str = "auto"
     device: str = "cpu"
+    served_model_name: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     pod: str = ""
@@ -80,6 +81,7 @@ def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
         ports=claim_ports(request.host, request.port, checked.counts["router"]),
         dtype=request.dtype,
         device=request.device,
+        served_model_name=request.served_model_name or (DEMO if request.model == DEMO else ""),
         host=request.host,
         pod=request.pod,
         ready_seconds=request.ready_seconds,

@@ -84,6 +84,15 @@ def up(  # noqa: PLR0917
         float,
         Option("--timeout", envvar="XPOD_TIMEOUT", min=1, help="Seconds that it may take to become ready."),
     ] = READY_SECONDS,
+    served_model_name: Annotated[
+        str,
+        Option(
+            "--served-model-name",
+            envvar="XPOD_SERVED_MODEL_NAME",
+            metavar="NAME",
+            help="What clients call the model (default: demo, or its directory's name).",
+        ),
+    ] = "",
     detach: Annotated[
         bool, Option("--detach", "-d", envvar="XPOD_DETACH", help="Return once the pod is ready; it goes on.")
     ] = False,
@@ -109,6 +118,7 @@ def up(  # noqa: PLR0917
         model=model,
         dtype=dtype,
         device=device,
+        served_model_name=served_model_name,
         host=host,
         port=port,
         pod=pod,

@@ -20,6 +20,7 @@ from xpod_model.checkpoint import Checkpoint
 from xpod_model.errors import MissingExpert, ModelError
 from xpod_model.experts import ExpertSet
 from xpod_model.fingerprint import numerics_fingerprint
+from xpod_model.memory import keep_freed_memory
 from xpod_policy.holdings import from_bitmap, to_bitmap
 from xpod_policy.membership import Change
 from xpod_proto import ExpertCall, ExpertReply, Holdings, Message, Placement, RollCall, Tensor, subjects
@@ -84,6 +85,7 @@ class Expert(Service):
         self.permanent("announce", self._announce_often)
 
     def _make_set(self) -> ExpertSet:
+        keep_freed_memory()
         torch.set_num_threads(self.config.threads)
         return ExpertSet(self._checkpoint, self.config.dtype, self.config.device)
 

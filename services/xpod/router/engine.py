@@ -8,6 +8,7 @@ from typing import Any
 from xpod.common.experts import ExpertDirectory
 from xpod.common.service import now
 from xpod.router.api.engine_protocol import NotReady, Overloaded
+from xpod.router.brokers import Brokers
 from xpod.router.session import LiveSession, Surroundings
 from xpod_model.config import ModelConfig
 from xpod_policy.membership import Change, Member
@@ -22,6 +23,7 @@ class RouterEngine:
         around: Surroundings,
         model: ModelConfig,
         directory: ExpertDirectory,
+        brokers: Brokers,
         *,
         name: str,
         max_model_len: int,
@@ -30,6 +32,7 @@ class RouterEngine:
         self._around = around
         self._model = model
         self._directory = directory
+        self._brokers = brokers
         self._limit = limit
         self._sessions: dict[str, LiveSession] = {}
         self.model_name = name
@@ -117,7 +120,7 @@ class RouterEngine:
             "pod": self._around.pod,
             "model": self.model_name,
             "ready": self.ready()[0],
-            "members": [_describe(member) for member in members],
+            "members": [*self._brokers.members(), *(_describe(member) for member in members)],
             "placement": {
                 "epoch": max((e for e in epochs if isinstance(e, int)), default=0),
                 "experts": experts,

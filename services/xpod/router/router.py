@@ -18,6 +18,7 @@ from xpod.common.experts import ExpertDirectory
 from xpod.common.service import Service
 from xpod.router.api.app import make_app
 from xpod.router.api.settings import ApiSettings
+from xpod.router.brokers import Brokers
 from xpod.router.counters import Counters
 from xpod.router.engine import RouterEngine
 from xpod.router.session import Patience, Surroundings
@@ -41,6 +42,9 @@ class RouterConfig(ServiceConfig):
     kind = "router"
 
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on, 0 for a free one")] = 8000
+    advertise: Annotated[
+        str, Field(description="the URL that clients reach it by (default: host and port)")
+    ] = ""
     served_model_name: Annotated[str, Field(description="the model's name (default: its directory's)")] = ""
     api_key: Annotated[str, Field(description="keys that clients must use, with commas")] = ""
     max_model_len: Annotated[int, Field(ge=0, description="tokens of prompt and output, 0: the model's")] = 0
@@ -77,8 +81,10 @@ class Router(Service):
         around = Surroundings(self.data, self.pod, self.member, self.view, Counters(registry), patience, {})
         limit = config.max_model_len or model.max_positions
         name = config.served_model_name or directory.name
+        brokers = Brokers(lambda: config.nats_urls)
+        self.permanent("brokers", brokers.watch)
         self.engine = RouterEngine(
-            around, model, experts, name=name, max_model_len=limit, limit=config.max_sessions
+            around, model, experts, brokers, name=name, max_model_len=limit, limit=config.max_sessions
         )
         self._experts = experts
         self.view.listen(self.engine.member_changed)
@@ -87,7 +93,7 @@ class Router(Service):
         await self.open_view(model=self._model)
         settings = ApiSettings(version=version("xpod"), api_key=config.api_key or None)
         app = make_app(self.engine, Text.load(directory), settings, registry)
-        self._url = "http://{}:{}".format(*listener.getsockname()[:2])
+        self._url = config.advertise or "http://{}:{}".format(*listener.getsockname()[:2])
         self._server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))

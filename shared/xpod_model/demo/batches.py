@@ -16,7 +16,7 @@ from xpod_model.demo import corpus, recall
 __all__ = ["Batches"]
 
 # Share of recall sequences in a batch, and of echoes in them: first until copying is learnt, then for good.
-COPYING_STEPS, COPYING, SETTLED = 200, (0.5, 0.6), (0.3, 0.1)
+COPYING_STEPS, COPYING, SETTLED = 60, (0.4, 0.5), (0.3, 0.1)
 
 
 class Batches:

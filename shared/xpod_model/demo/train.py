@@ -21,6 +21,7 @@ from xpod_model.demo.batches import Batches
 from xpod_model.demo.loss import chunked_loss
 from xpod_model.demo.network import Config, Network
 from xpod_model.demo.optimizer import optimizers
+from xpod_model.demo.priming import prime
 
 __all__ = ["main"]
 
@@ -51,6 +52,7 @@ class Run:
             tokenizer.save(tokenizer.train(texts), out, Config().positions)
         torch.manual_seed(seed)
         self.network = Network(Config())
+        prime(self.network)
         self.optimizers = optimizers(self.network)
         self.peak = [group["lr"] for o in self.optimizers for group in o.param_groups]
         self.batches = Batches(tokenizer.load(out), seed)

@@ -1,0 +1,77 @@
+"""Which NATS nodes there are: each known address is asked for its INFO line now and then.
+
+Knows NATS' greeting and nothing else of its protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+EVERY = 2.0
+PATIENCE = 1.0
+
+
+class Brokers:
+    """The nodes behind `urls()`, as members for `xpod status`."""
+
+    def __init__(self, urls: Callable[[], Iterable[str]]) -> None:
+        self._urls = urls
+        self._known: dict[str, dict[str, Any]] = {}
+
+    async def watch(self) -> None:
+        """Ask all of them, over and over."""
+        while True:
+            await self.ask()
+            await asyncio.sleep(EVERY)
+
+    async def ask(self) -> None:
+        """Ask all of them once."""
+        addresses = sorted({urlsplit(url).netloc.rpartition("@")[2] for url in self._urls()})
+        await asyncio.gather(*(self._look(address) for address in addresses))
+
+    def members(self) -> list[dict[str, Any]]:
+        """One entry a node, by name; `since` in seconds."""
+        now = time.monotonic()
+        nodes = sorted(self._known.values(), key=lambda node: str(node["id"]))
+        return [{**node, "since": round(now - node["since"], 3)} for node in nodes]
+
+    async def _look(self, address: str) -> None:
+        before = self._known.get(address)
+        try:
+            info = await _greeting(address)
+        except (OSError, ValueError, TimeoutError):
+            state, name, detail = "down", before["id"] if before else address, {"address": address}
+        else:
+            state, name = "up", str(info.get("server_name") or address)
+            detail = {"address": address, "version": str(info.get("version", ""))}
+        since = before["since"] if before and before["state"] == state else time.monotonic()
+        host = address.rpartition(":")[0]
+        self._known[address] = {
+            "id": name,
+            "kind": "nats",
+            "pid": None,
+            "host": host,
+            "state": state,
+            "since": since,
+            "detail": detail,
+        }
+
+
+async def _greeting(address: str) -> dict[str, Any]:
+    """The INFO object of the server at `host:port`. Raises OSError, TimeoutError or ValueError."""
+    host, _, port = address.rpartition(":")
+    async with asyncio.timeout(PATIENCE):
+        reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        try:
+            word, _, body = (await reader.readline()).partition(b" ")
+        finally:
+            writer.close()
+    info = json.loads(body)
+    if word != b"INFO" or not isinstance(info, dict):
+        raise ValueError(f"{address} does not speak NATS")
+    return info

@@ -1,0 +1,34 @@
+"""NATS nodes in `xpod status`: seen by their greeting, and seen to go."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from xpod.router.brokers import Brokers
+from xpod_runtime.testing import running_broker
+
+
+async def test_a_node_is_up_by_its_own_name_and_down_when_killed(tmp_path: Path) -> None:
+    async with running_broker(tmp_path, name="nats-7") as broker:
+        brokers = Brokers(lambda: [broker.url])
+        await brokers.ask()
+        (up,) = brokers.members()
+        assert (up["id"], up["kind"], up["state"]) == ("nats-7", "nats", "up")
+        broker.kill()
+        await brokers.ask()
+        (down,) = brokers.members()
+        assert (down["id"], down["state"]) == ("nats-7", "down")
+
+
+async def test_something_else_on_the_port_is_not_nats() -> None:
+    async def other(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HELLO {}\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(other, "127.0.0.1", 0)
+    address = "{}:{}".format(*server.sockets[0].getsockname())
+    brokers = Brokers(lambda: [f"nats://{address}"])
+    await brokers.ask()
+    server.close()
+    assert [(node["id"], node["state"]) for node in brokers.members()] == [(address, "down")]
