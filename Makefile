@@ -6,7 +6,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: install run test check format clean
+.PHONY: install run test test-exact check format clean
 
 install: $(RUN_STAMP)
 
@@ -26,6 +26,9 @@ run: $(RUN_STAMP)
 
 test: $(TEST_STAMP)
 	$(PY) -m pytest
+
+test-exact: $(TEST_STAMP)
+	$(PY) -m pytest -m exact --timeout=1200
 
 check: $(TEST_STAMP)
 	$(VENV)/bin/ruff format --check .

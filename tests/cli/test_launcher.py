@@ -84,8 +84,8 @@ async def test_a_member_that_cannot_start_ends_the_start(tmp_path: Path) -> None
 
 
 async def test_not_ready_in_time_says_why(tmp_path: Path) -> None:
-    running = Running(plan_for(tmp_path, member("decode-0"), seconds=0.01), never)
-    with pytest.raises(CliError, match=r"not ready after 0\.01 s: no decode worker"):
+    running = Running(plan_for(tmp_path, member("decode-0"), seconds=0.5), never)
+    with pytest.raises(CliError, match=r"not ready after 0\.5 s: no decode worker"):
         await running.task
 
 

@@ -39,7 +39,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 
 def test_every_option_reaches_the_router(command: Command, asked: Asked) -> None:
-    options = ["--max-tokens", "5", "--temperature", "0", "--top-p", "0.5", "--seed", "7", "--stop", "a", "--stop", "b"]
+    options = [
+        "--max-tokens",
+        "5",
+        "--temperature",
+        "0",
+        "--top-p",
+        "0.5",
+        "--seed",
+        "7",
+        "--stop",
+        "a",
+        "--stop",
+        "b",
+    ]
     assert command("run", "hello", *options, *URL).stdout == "an answer\n"
     path, body = asked.requests[0]
     assert path == "/v1/completions"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import structlog
+import torch
 
 from model.oracle_models import make_oracle_models
 from xpod_runtime.testing import running_broker
@@ -19,6 +20,12 @@ from xpod_runtime.testing import running_broker
 def quiet() -> None:
     """Only errors: a pod in one process says everything a dozen times."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """As every process of a pod has it."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,9 @@ from xpod.router.api.engine_protocol import Output
 from xpod.router.router import Router, RouterConfig
 from xpod.supervisor.supervisor import Supervisor, SupervisorConfig
 from xpod_proto import SamplingSpec
+from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
+from xpod_runtime.local_bus import LocalBus, LocalFabric
 from xpod_runtime.nats_bus import NatsBus
 
 KINDS: dict[str, tuple[type[Service], type[ServiceConfig]]] = {
@@ -32,6 +34,14 @@ KINDS: dict[str, tuple[type[Service], type[ServiceConfig]]] = {
     "router": (Router, RouterConfig),
 }
 LIMIT = 30.0
+Where = str | LocalFabric
+
+
+async def connect(where: Where, name: str) -> Bus:
+    """A bus of the member's own."""
+    if isinstance(where, LocalFabric):
+        return LocalBus(where, name)
+    return await NatsBus.connect([where], name, wait=10)
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Pod:
 
     def __init__(self) -> None:
         self.members: dict[str, Service] = {}
-        self.buses: dict[str, list[NatsBus]] = {}
+        self.buses: dict[str, list[Bus]] = {}
 
     def of(self, kind: str) -> list[Service]:
         return [member for name, member in sorted(self.members.items()) if member.member_kind == kind]
@@ -65,7 +75,7 @@ class Pod:
     def url(self, index: int = 0) -> str:
         return str(self.of("router")[index].detail()["url"])
 
-    async def start(self, kind: str, index: int, url: str, model: Path, **options: object) -> Service:
+    async def start(self, kind: str, index: int, where: Where, model: Path, **options: object) -> Service:
         """Start one member as its process would; `options` it does not know are left out."""
         cls, config_cls = KINDS[kind]
         known = {name: value for name, value in options.items() if name in config_cls.model_fields}
@@ -73,13 +83,13 @@ class Pod:
             {
                 "id": f"{kind}-{index}",
                 "pod": "test",
-                "nats_url": url,
+                "nats_url": str(where),
                 "model": str(model),
                 "heartbeat": 0.1,
                 **known,
             }
         )
-        buses = [await NatsBus.connect([url], f"{config.id}{tail}", wait=10) for tail in ("", ".control")]
+        buses = [await connect(where, f"{config.id}{tail}") for tail in ("", ".control")]
         member = cls(config, *buses)
         self.members[config.id], self.buses[config.id] = member, buses
         await member.start()
@@ -117,15 +127,15 @@ class Pod:
 
 @asynccontextmanager
 async def running_pod(
-    url: str, model: Path, shape: Shape | None = None, **options: object
+    where: Where, model: Path, shape: Shape | None = None, **options: object
 ) -> AsyncIterator[Pod]:
-    """A ready pod on the NATS server at `url`."""
+    """A ready pod on the NATS server at a URL, or on an in-memory fabric."""
     shape = shape or Shape()
     pod = Pod()
     options = {"port": 0, "kv_bytes": 32 << 20, **options}
     try:
         starts = [(kind, index) for kind in KINDS for index in range(getattr(shape, kind))]
-        await asyncio.gather(*(pod.start(kind, index, url, model, **options) for kind, index in starts))
+        await asyncio.gather(*(pod.start(kind, index, where, model, **options) for kind, index in starts))
         await pod.ready()
         yield pod
     finally:

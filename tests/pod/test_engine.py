@@ -22,7 +22,9 @@ from xpod_runtime.compute import ComputeThread
 ROOT = b"root"
 
 
-async def test_a_session_cancelled_while_its_blocks_travel_writes_nowhere(oracle_dirs: dict[str, Path]) -> None:
+async def test_a_session_cancelled_while_its_blocks_travel_writes_nowhere(
+    oracle_dirs: dict[str, Path],
+) -> None:
     half = AttentionHalf.load(Checkpoint.open(oracle_dirs["plain"]), "fp32")
     cache = KVCache(half.kv_spec(), 4)
     compute = ComputeThread()

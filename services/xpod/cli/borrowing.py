@@ -16,7 +16,7 @@ from xpod.cli.errors import CliError
 from xpod.cli.options import split_urls
 from xpod.cli.starting import READY_SECONDS, PodRequest, started
 from xpod.cli.state import PodState, read_state
-from xpod.cli.up import interruptible, wait_ready
+from xpod.cli.terminal import interruptible, wait_ready
 
 SMALL_POD: dict[str, int | None] = {
     "router": 1,

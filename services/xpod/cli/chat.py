@@ -14,7 +14,7 @@ from typer import Option
 
 from xpod.cli.borrowing import Asking, borrowed
 from xpod.cli.client import PodClient
-from xpod.cli.errors import CliError
+from xpod.cli.errors import CliError, Terminated
 from xpod.cli.options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -64,6 +64,8 @@ def converse(read: Read, answer: Callable[[list[Turn]], str], turns: list[Turn])
             said = read()
         except EOFError:
             return
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             continue
         if not said.strip():
@@ -88,6 +90,8 @@ def _answer(client: PodClient, body: dict[str, object], turns: list[Turn]) -> st
 
     try:
         client.stream("/v1/chat/completions", {**body, "messages": turns}, hear)
+    except Terminated:
+        raise
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise

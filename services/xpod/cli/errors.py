@@ -28,3 +28,7 @@ class ConnectionLost(CliError):
 
 class StreamFailed(CliError):
     """The pod ended a stream with an error; asking again may mend it."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: like Ctrl-C, but never only the end of an answer."""

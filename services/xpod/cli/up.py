@@ -1,18 +1,13 @@
 """`xpod up`: a pod of local processes.
 
-Knows: its options, and what a user sees until the pod is ready and while it runs.
-Does not know: how processes are kept alive (see `launcher`).
+Knows: its options, and what a user gets with and without --detach.
+Does not know: how processes are kept alive (see `launcher`), or how they are shown (see `terminal`).
 """
 
 from __future__ import annotations
 
-import signal
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 from typer import Option
@@ -23,8 +18,7 @@ from xpod.cli.handle import Handle
 from xpod.cli.options import DEFAULT_DATA, DEFAULT_MODEL, DataOption, DeviceOption, DtypeOption, ModelOption
 from xpod.cli.starting import READY_SECONDS, PodRequest, started
 from xpod.cli.state import read_state
-
-REFRESH_SECONDS = 0.5
+from xpod.cli.terminal import interruptible, wait_ready, watch
 
 
 def _count(flag: str, variable: str, what: str) -> object:
@@ -143,7 +137,7 @@ def _attached(request: PodRequest) -> int:
         try:
             wait_ready(handle)
             print(_ready_line(request.data), "Ctrl-C stops it.", flush=True)
-            last = _watch(handle, request.data.expanduser().resolve())
+            last = watch(handle, request.data.expanduser().resolve())
         except KeyboardInterrupt:
             _stop(handle, request.data.expanduser().resolve())
             return INTERRUPTED
@@ -162,61 +156,6 @@ def _stop(handle: Handle, data: Path) -> None:
         stop_pod(data, 0.0)
 
 
-def wait_ready(handle: Handle) -> None:
-    """Tells on stderr what happens until the pod is ready."""
-    began = time.monotonic()
-    print("starting a pod", file=sys.stderr, flush=True)
-    for event in handle.wait_ready():
-        if event.name == "member" and not event.text.endswith(" up"):
-            print(event.text, file=sys.stderr, flush=True)
-    print(f"ready after {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
-
-
 def _ready_line(data: Path) -> str:
     state = read_state(data.expanduser().resolve())
     return f"{state.pod} serves at {', '.join(state.endpoints)}." if state else ""
-
-
-def _watch(handle: Handle, data: Path) -> str:
-    """Shows the members until the launcher ends, and returns its last word.
-
-    A terminal gets a table, anything else one line for each event.
-    """
-    if sys.stdout.isatty():
-        return _watch_table(handle, data)
-    last = ""
-    for event in handle.events():
-        last = event.name
-        if event.text:
-            print(event.text, flush=True)
-    return last
-
-
-def _watch_table(handle: Handle, data: Path) -> str:
-    from rich.live import Live
-
-    from xpod.cli.view import launched_table
-
-    last = ""
-    with Live(auto_refresh=False) as live:
-        for event in handle.events(REFRESH_SECONDS):
-            last = event.name
-            state = read_state(data)
-            if state is not None:
-                live.update(launched_table(state, time.time()), refresh=True)
-    return last
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does, so that the pod is drained."""
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

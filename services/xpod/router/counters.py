@@ -9,10 +9,16 @@ class Counters:
     """`xpod_*` counters in the router's registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.divergences = Counter(
+        self.divergences_seen = 0
+        self._divergences = Counter(
             "xpod_divergences", "Duplicate tokens that differed: each is a bug", registry=registry
         )
         self.recoveries = Counter(
             "xpod_recoveries", "Workers replaced under a live session", registry=registry
         )
         self.sessions = Counter("xpod_sessions", "Sessions opened", registry=registry)
+
+    def diverged(self) -> None:
+        """One more duplicate differed."""
+        self.divergences_seen += 1
+        self._divergences.inc()

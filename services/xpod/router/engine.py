@@ -45,6 +45,11 @@ class RouterEngine:
         """Sessions under way."""
         return sum(not session.done for session in self._sessions.values())
 
+    @property
+    def divergences(self) -> int:
+        """Duplicate tokens that differed from the first."""
+        return self._around.counters.divergences_seen
+
     async def open(self, prompt: list[int], sampling: SamplingSpec) -> LiveSession:
         """Start a generation. Raises NotReady, Overloaded."""
         self._forget_ended()

@@ -170,7 +170,7 @@ class LiveSession:
                 case machine.Release(worker, last):
                     self._spawn(self._release(worker, last))
                 case machine.Diverged(index, first, second):
-                    self._around.counters.divergences.inc()
+                    self._around.counters.diverged()
                     log.critical("DIVERGENCE", session=self.id, index=index, first=first, second=second)
 
     def _count_recovery(self) -> None:

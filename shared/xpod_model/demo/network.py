@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xpod_model.demo.attention import causal_attention
 
-__all__ = ["Config", "Network"]
+__all__ = ["Config", "Layer", "Network"]
 
 
 @dataclass(frozen=True, slots=True)

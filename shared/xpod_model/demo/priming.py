@@ -8,10 +8,12 @@ that match those parts between positions and copy the token found. Training is f
 It knows a network's weights and the rotation of its positions. It knows nothing of training or data.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
-from xpod_model.demo.network import Config, Network
+from xpod_model.demo.network import Config, Layer, Network
 
 __all__ = ["prime"]
 
@@ -38,12 +40,12 @@ def prime(network: Network) -> None:
     network.final_norm.fill_(0.3)
     look_back(network, c)
     for layer, head, keys, queries in MATCHES:
-        match(network, c, layer, head, keys, queries)
+        match(network, layer, head, keys, queries)
 
 
 def look_back(network: Network, c: Config) -> None:
     """Query heads 0 to 3 of layer 0 attend 1 to 4 tokens back and write the token into parts 1 to 4."""
-    layer, n = network.layers[0], len(WEIGHTS)
+    layer, n = cast(Layer, network.layers[0]), len(WEIGHTS)
     half = c.head_size // 2
     angle = c.theta ** (-torch.arange(n) / half)
     size = torch.tensor(WEIGHTS).sqrt()
@@ -57,9 +59,10 @@ def look_back(network: Network, c: Config) -> None:
         layer.o[part(i + 1, c.head_size), columns] = WRITTEN * torch.eye(c.head_size)
 
 
-def match(network: Network, c: Config, index: int, head: int, keys: int, queries: tuple[int, ...]) -> None:
+def match(network: Network, index: int, head: int, keys: int, queries: tuple[int, ...]) -> None:
     """Key head `head` reads part `keys`, its query heads read parts `queries`; what matches is copied."""
-    layer, group, size = network.layers[index], c.heads // c.key_heads, c.head_size
+    c = network.config
+    layer, group, size = cast(Layer, network.layers[index]), c.heads // c.key_heads, c.head_size
     half = size // 2
     rows = [*range(half // 2, half), *range(half + half // 2, size)]  # rotations too slow to spoil a match
     eye = torch.eye(size)[: len(rows)]
