@@ -8,7 +8,7 @@ from xpod_model.errors import ConfigError
 from xpod_model.families import SUPPORTED, family_of
 from xpod_model.families.base import ModelConfig, RopeConfig
 
-__all__ = ["SUPPORTED", "ModelConfig", "RopeConfig", "load_config", "read_json"]
+__all__ = ["SUPPORTED", "ModelConfig", "RopeConfig", "load_config", "read_json", "sampling_defaults"]
 
 
 def load_config(directory: Path) -> ModelConfig:
@@ -27,6 +27,20 @@ def load_config(directory: Path) -> ModelConfig:
         return family.parse(config, read_json(generation) if generation.is_file() else {})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{directory / 'config.json'}: {error}") from error
+
+
+SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+
+def sampling_defaults(directory: Path) -> dict[str, float]:
+    """What generation_config.json recommends for requests that do not say; raises ConfigError."""
+    path = Path(directory) / "generation_config.json"
+    found = read_json(path) if path.is_file() else {}
+    defaults = {name: found[name] for name in SAMPLING_DEFAULTS if found.get(name) is not None}
+    for name, value in defaults.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{path}: {name} is {value!r}, which is not a number")
+    return defaults
 
 
 def read_json(path: Path) -> dict[str, Any]:

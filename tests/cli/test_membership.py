@@ -27,7 +27,7 @@ def told(state: str = "up", **detail: Any) -> dict[str, Any]:
             "pid": 7,
             "host": "h",
             "state": state,
-            "since": 5.0,
+            "since": NOW - 5.0,
             "detail": detail,
         }
     ]
@@ -63,18 +63,18 @@ def launched(process: ProcessRef | None, state: str = "up", kind: str = "decode"
 def test_who_is_believed(
     view: dict[str, Any] | None, process: ProcessRef | None, state: str, expected: str
 ) -> None:
-    (member,) = pod_status(view, launched(process, state), NOW)["members"]
+    (member,) = pod_status(view, launched(process, state))["members"]
     assert member["state"] == expected
 
 
 def test_a_nats_node_is_up_while_it_lives() -> None:
-    members = pod_status(told(), launched(ALIVE, kind="nats"), NOW)["members"]
+    members = pod_status(told(), launched(ALIVE, kind="nats"))["members"]
     assert {each["id"]: each["state"] for each in members} == {"nats-0": "up", "decode-0": "up"}
 
 
 def test_all_that_scripts_rely_on() -> None:
     state = launched(ALIVE, restarts=2, last_exit="killed by SIGKILL")
-    assert pod_status(told(load=1), state, NOW) == {
+    assert pod_status(told(load=1), state) == {
         "pod": "pod",
         "model": "m",
         "ready": True,
@@ -95,12 +95,12 @@ def test_all_that_scripts_rely_on() -> None:
 
 
 def test_a_pod_elsewhere_is_what_its_router_says() -> None:
-    status = pod_status(told(), None, NOW)
+    status = pod_status(told(), None)
     assert (status["endpoints"], [each["pid"] for each in status["members"]]) == (["u"], [7])
 
 
 def test_a_pod_without_a_router_is_not_ready() -> None:
-    status = pod_status(None, launched(None, "down", note="it failed"), NOW)
+    status = pod_status(None, launched(None, "down", note="it failed"))
     assert (status["ready"], status["placement"]) == (False, {"epoch": 0, "experts": {}})
     assert status["members"][0]["detail"] == {"note": "it failed"}
     assert status["members"][0]["pid"] is None
@@ -117,14 +117,14 @@ def held() -> Iterator[ProcessRef]:
 
 
 def test_a_member_that_is_held_is_suspect(held: ProcessRef) -> None:
-    (member,) = pod_status(told(), launched(held), NOW)["members"]
+    (member,) = pod_status(told(), launched(held))["members"]
     assert (member["state"], member["detail"]["note"]) == ("suspect", "held by SIGSTOP")
 
 
 def test_tables_show_who_is_there() -> None:
     console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     state = launched(ALIVE, restarts=2, last_exit="killed by SIGKILL", note="a note")
-    console.print(members_table(pod_status(told(model="x", load=0.123456), state, NOW)["members"], NOW))
+    console.print(members_table(pod_status(told(model="x", load=0.123456), state)["members"], NOW))
     console.print(launched_table(state, NOW))
     console.print(placement_line(told()["placement"]))
     text = console.export_text()

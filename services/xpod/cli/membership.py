@@ -14,15 +14,13 @@ from xpod.cli.state import MemberState, PodState
 
 Json = dict[str, Any]
 STATES = ("up", "suspect", "down", "draining")
-LONGEST_AGE = 1e9
-"""Seconds; a larger number is a point in time."""
 NO_PLACEMENT: Json = {"epoch": 0, "experts": {}}
 
 
-def pod_status(view: Json | None, state: PodState | None, now: float) -> Json:
+def pod_status(view: Json | None, state: PodState | None) -> Json:
     """The object of `xpod status --json`, from a router's status and the launcher's state: either may be missing."""
     view = view or {}
-    told = {str(member["id"]): _in_wall_time(member, now) for member in view.get("members", [])}
+    told = {str(member["id"]): member for member in view.get("members", [])}
     launched = {member.id: member for member in state.members} if state else {}
     members = [_merged(launched[name], told.get(name)) for name in launched]
     members += [member for name, member in told.items() if name not in launched]
@@ -35,14 +33,6 @@ def pod_status(view: Json | None, state: PodState | None, now: float) -> Json:
         "placement": view.get("placement") or NO_PLACEMENT,
         "endpoints": list(state.endpoints) if state else list(view.get("endpoints", [])),
     }
-
-
-def _in_wall_time(member: Json, now: float) -> Json:
-    """`since` as a Unix time; a router may say instead for how many seconds a state has lasted."""
-    since = member.get("since")
-    return (
-        member | {"since": now - since} if isinstance(since, int | float) and since < LONGEST_AGE else member
-    )
 
 
 def _merged(launched: MemberState, told: Json | None) -> Json:

@@ -25,7 +25,7 @@ def status(data: DataOption = DEFAULT_DATA, url: UrlOption = "", as_json: JsonOp
     view, problem = _ask(endpoints)
     if view is None and state is None:
         raise CliError(problem)
-    report = pod_status(view, state, time.time())
+    report = pod_status(view, state)
     if as_json:
         print(json.dumps(report, ensure_ascii=False))
     else:

@@ -35,10 +35,8 @@ class Brokers:
         await asyncio.gather(*(self._look(address) for address in addresses))
 
     def members(self) -> list[dict[str, Any]]:
-        """One entry a node, by name; `since` in seconds."""
-        now = time.monotonic()
-        nodes = sorted(self._known.values(), key=lambda node: str(node["id"]))
-        return [{**node, "since": round(now - node["since"], 3)} for node in nodes]
+        """One entry a node, by name; `since` is a Unix time."""
+        return sorted(self._known.values(), key=lambda node: str(node["id"]))
 
     async def _look(self, address: str) -> None:
         before = self._known.get(address)
@@ -49,7 +47,7 @@ class Brokers:
         else:
             state, name = "up", str(info.get("server_name") or address)
             detail = {"address": address, "version": str(info.get("version", ""))}
-        since = before["since"] if before and before["state"] == state else time.monotonic()
+        since = before["since"] if before and before["state"] == state else round(time.time(), 3)
         host = address.rpartition(":")[0]
         self._known[address] = {
             "id": name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from typing import Any
 
 from xpod.common.experts import ExpertDirectory
@@ -137,13 +138,13 @@ class RouterEngine:
 
 
 def _describe(member: Member) -> dict[str, Any]:
-    """`since` is the time in that state, in seconds."""
+    """`since` is a Unix time: since when it is in that state."""
     return {
         "id": member.name,
         "kind": member.kind,
         "pid": member.pid,
         "host": member.host,
         "state": member.state,
-        "since": round(now() - member.since, 3),
+        "since": round(time.time() - (now() - member.since), 3),
         "detail": {**member.detail, **member.load, "fingerprint": member.fingerprint},
     }

@@ -23,6 +23,7 @@ from xpod.router.counters import Counters
 from xpod.router.engine import RouterEngine
 from xpod.router.session import Patience, Surroundings
 from xpod_model.checkpoint import Checkpoint
+from xpod_model.config import sampling_defaults
 from xpod_model.text import Text
 from xpod_proto import Holdings, PrefillDone, SessionFailed, subjects
 from xpod_proto.messages import Value
@@ -91,7 +92,11 @@ class Router(Service):
         self.view.on_heartbeat(self.engine.heartbeat)
         await self.listen(subjects.holdings(self.pod), control=True)
         await self.open_view(model=self._model)
-        settings = ApiSettings(version=version("xpod"), api_key=config.api_key or None)
+        settings = ApiSettings(
+            version=version("xpod"),
+            api_key=config.api_key or None,
+            sampling_defaults=sampling_defaults(directory),
+        )
         app = make_app(self.engine, Text.load(directory), settings, registry)
         self._url = config.advertise or "http://{}:{}".format(*listener.getsockname()[:2])
         self._server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))

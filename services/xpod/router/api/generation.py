@@ -13,7 +13,7 @@ from xpod.router.api.context import Api
 from xpod.router.api.errors import bad_request, of_engine
 from xpod.router.api.prompts import Prompt
 from xpod.router.api.requests import GenerationRequest
-from xpod.router.api.sampling import base_seed, seed_of, spec_of, token_budget
+from xpod.router.api.sampling import base_seed, seed_of, spec_of, token_budget, with_defaults
 from xpod.router.api.stops import StopMatcher
 from xpod_proto import SamplingSpec
 from xpod_runtime.errors import XpodError
@@ -106,7 +106,8 @@ class Generation:
 def _specs(ask: Ask, prompt: Prompt) -> list[SamplingSpec]:
     budget = token_budget(ask.request, len(prompt.ids), ask.api.engine)
     base = base_seed(ask.request.seed)
-    return [spec_of(ask.request, budget, seed_of(base, turn)) for turn in range(ask.request.n)]
+    request = with_defaults(ask.request, ask.api.settings.sampling_defaults)
+    return [spec_of(request, budget, seed_of(base, turn)) for turn in range(request.n)]
 
 
 async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Choice:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from xpod.router.api.engine_protocol import Engine
 from xpod.router.api.errors import bad_request
 from xpod.router.api.requests import ChatRequest, CompletionRequest, GenerationRequest
 from xpod_proto import SamplingSpec
 
+R = TypeVar("R", bound=GenerationRequest)
 SEED_BITS = 63
 COMPLETION_DEFAULT = 16
 
@@ -79,6 +81,12 @@ def seed_of(base: int, choice: int) -> int:
     return int.from_bytes(digest, "big") >> (64 - SEED_BITS)
 
 
+def with_defaults(request: R, defaults: Mapping[str, float]) -> R:
+    """The request with the model's own recommendations where the client said nothing."""
+    unsaid = {name: value for name, value in defaults.items() if name not in request.model_fields_set}
+    return request.model_copy(update=unsaid)
+
+
 def spec_of(request: GenerationRequest, budget: int, seed: int) -> SamplingSpec:
     """The sampling parameters of one session."""
     return SamplingSpec(
@@ -86,7 +94,7 @@ def spec_of(request: GenerationRequest, budget: int, seed: int) -> SamplingSpec:
         max_tokens=budget,
         temperature=float(request.temperature),
         top_p=float(request.top_p),
-        top_k=max(0, request.top_k),
+        top_k=max(0, int(request.top_k)),
         min_p=float(request.min_p),
         repetition_penalty=float(request.repetition_penalty),
         presence_penalty=float(request.presence_penalty),

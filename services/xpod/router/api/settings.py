@@ -5,7 +5,8 @@ Knows: names and defaults. Does not know: where the values come from, or who lis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,8 @@ class ApiSettings:
     version: str = "0"
     api_key: str | None = None
     served_model_names: tuple[str, ...] = ()
+    sampling_defaults: Mapping[str, float] = field(default_factory=dict)
+    """Temperature and the like for requests that do not say."""
     max_body_bytes: int = 16 << 20
     keep_alive: float = 5.0
     max_choices: int = 1024
