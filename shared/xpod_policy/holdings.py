@@ -31,6 +31,11 @@ def from_bitmap(bitmap: bytes) -> tuple[int, ...]:
     return tuple(int(expert) for expert in np.flatnonzero(bits))
 
 
+def unpacked(layers: Layers) -> dict[int, frozenset[int]]:
+    """Layer → experts, from layer → bitmap."""
+    return {layer: frozenset(from_bitmap(bitmap)) for layer, bitmap in layers.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class ShardRows:
     """What one shard has to do of a layer: unique `rows` `[R]` of the batch, pairs `[P]`, and where results go.
@@ -58,7 +63,7 @@ class RoutingTable:
 
     def update(self, shard: str, layers: Layers) -> None:
         """The shard says that it holds exactly this."""
-        self._held[shard] = {layer: frozenset(from_bitmap(bitmap)) for layer, bitmap in layers.items()}
+        self._held[shard] = unpacked(layers)
         self._rebuild()
 
     def remove(self, shard: str) -> None:

@@ -42,11 +42,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A member whose state is new, and why."""
+    """A member whose state is new, and why. `reborn`: it is another process than the one we knew by that name."""
 
     member: Member
     was: State | None
     reason: str
+    reborn: bool = False
 
 
 @dataclass
@@ -110,6 +111,7 @@ class Membership:
     def _set(self, member: Member, reason: str) -> list[Change]:
         known = self.members.get(member.name)
         self.members[member.name] = member
-        if known is not None and (known.state, known.incarnation) == (member.state, member.incarnation):
+        reborn = known is not None and known.incarnation != member.incarnation
+        if known is not None and known.state == member.state and not reborn:
             return []
-        return [Change(member, known.state if known else None, reason)]
+        return [Change(member, known.state if known else None, reason, reborn)]

@@ -156,3 +156,18 @@ def test_load_and_time_of_the_last_change() -> None:
     assert (table.members["d1"].since, table.members["d1"].load) == (4.0, {})
     table.hello(member("i2", "up", 5.0))
     assert (table.members["d1"].since, table.members["d1"].load) == (5.0, {})
+
+
+def test_another_process_under_the_same_name_is_reborn() -> None:
+    table = Membership()
+    changes = [
+        *table.hello(member("one")),
+        *table.hello(member("one")),
+        *table.hello(member("two")),
+        *table.down("d1", "two", "bye", 1.0),
+    ]
+    assert [(change.was, change.member.state, change.reborn) for change in changes] == [
+        (None, "up", False),
+        ("up", "up", True),
+        ("up", "down", False),
+    ]

@@ -19,7 +19,6 @@ from xpod.attention.engine import Engine, Step
 from xpod.attention.hop import Hop
 from xpod.attention.pool import PoolClient
 from xpod.attention.sequence import Sequence
-from xpod.common.experts import ExpertDirectory
 from xpod.common.service import Service
 from xpod_model.attention_half import AttentionHalf
 from xpod_model.checkpoint import Checkpoint
@@ -28,10 +27,8 @@ from xpod_model.kv import KVCache
 from xpod_model.memory import keep_freed_memory
 from xpod_policy.batch import Batch
 from xpod_policy.blocks import namespace
-from xpod_policy.membership import Change
 from xpod_proto import (
     CancelSession,
-    Holdings,
     Message,
     ReplayTokens,
     SessionFailed,
@@ -79,9 +76,7 @@ class Worker(Service):
         self._model = checkpoint.identity
         dtype = half.kv_spec().dtype
         self.fingerprint = await self.compute.run(numerics_fingerprint, dtype)
-        self.directory = ExpertDirectory(half.config.experts, half.config.moe_layers)
-        self.view.listen(self._on_change)
-        await self.listen(subjects.holdings(self.pod), control=True)
+        directory = await self.follow_experts(half.config.experts, half.config.moe_layers)
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
         spec = half.kv_spec()
         blocks = max(1, config.kv_bytes // spec.bytes_per_block)
@@ -91,7 +86,7 @@ class Worker(Service):
             half,
             KVCache(spec, blocks, config.device),
             Batch(config.max_num_seqs, config.max_num_batched_tokens, blocks),
-            Hop(self.data, self.pod, self.directory, dtype),
+            Hop(self.data, self.pod, directory, dtype),
             self.compute,
             root=self.root,
             eos=half.config.eos_token_ids,
@@ -122,16 +117,6 @@ class Worker(Service):
             "blocks_reserved": batch.reserved_blocks,
             "busy_seconds": round(self.compute.busy_seconds, 3),
         }
-
-    # the pod
-
-    async def _on_change(self, change: Change) -> None:
-        if change.member.kind == "expert" and not (change.member.alive and self.view.matches(change.member)):
-            await self.directory.gone(change.member.name)
-
-    @handles(Holdings)
-    async def on_holdings(self, message: Holdings) -> None:
-        await self.directory.heard(message)
 
     # the batch
 

@@ -1,41 +1,58 @@
 """Who holds which expert, kept up to date from the shards' own announcements.
 
-Wraps the pure routing table with the one effect that callers need: waiting for it to change.
+Wraps the pure routing table with what callers need beside it: whose word counts, and waiting for a change.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from xpod_policy.holdings import RoutingTable
-from xpod_proto import Holdings
+from xpod_policy.holdings import RoutingTable, unpacked
+from xpod_policy.membership import Change
+from xpod_proto import Holdings, Message
 
 
 class ExpertDirectory:
-    """The routing table and its version; an incarnation's announcements are taken in order of their version."""
+    """The routing table and its version. `trusted` says whether a shard is alive and computes what we compute.
 
-    def __init__(self, experts: int, moe_layers: tuple[int, ...]) -> None:
+    An incarnation's announcements are taken in the order of their version.
+    """
+
+    def __init__(self, experts: int, moe_layers: tuple[int, ...], trusted: Callable[[str], bool]) -> None:
         self.routing = RoutingTable(experts, moe_layers)
         self.version = 0
+        self._trusted = trusted
         self._heard: dict[str, tuple[str, int]] = {}
+        self._listeners: list[Callable[[], None]] = []
         self._change = asyncio.Condition()
 
-    async def heard(self, message: Holdings) -> None:
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change."""
+        self._listeners.append(listener)
+
+    async def on_holdings(self, message: Message) -> None:
         """A shard announced what it holds."""
+        if not isinstance(message, Holdings) or not self._trusted(message.member):
+            return
         incarnation, version = self._heard.get(message.member, ("", -1))
         if incarnation == message.incarnation and version >= message.version:
             return
         self._heard[message.member] = (message.incarnation, message.version)
-        self.routing.update(message.member, message.layers)
-        await self._changed()
+        if self.routing.held.get(message.member) != unpacked(message.layers):
+            self.routing.update(message.member, message.layers)
+            await self._changed()
 
-    async def gone(self, shard: str) -> None:
-        """A shard is down."""
-        self._heard.pop(shard, None)
-        self.routing.remove(shard)
-        await self._changed()
+    async def on_member(self, change: Change) -> None:
+        """A member changed; a shard that is not trusted any more holds nothing for us."""
+        if change.member.kind == "expert" and not self._trusted(change.member.name):
+            self._heard.pop(change.member.name, None)
+            self.routing.remove(change.member.name)
+            await self._changed()
 
     async def _changed(self) -> None:
+        for listener in self._listeners:
+            listener()
         async with self._change:
             self.version += 1
             self._change.notify_all()

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
+from xpod.common.experts import ExpertDirectory
 from xpod.common.view import PodView
+from xpod_proto import subjects
 from xpod_runtime.actor import Actor
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
@@ -34,6 +36,13 @@ class Service(Actor):
         self.view.expect(model, fingerprint)
         await self.view.start()
         self.tree.add(ChildSpec("view", self.view.watch))
+
+    async def follow_experts(self, experts: int, moe_layers: tuple[int, ...]) -> ExpertDirectory:
+        """Keep a directory of who holds which expert; call it before `open_view`."""
+        directory = ExpertDirectory(experts, moe_layers, self.view.trusts)
+        self.view.listen(directory.on_member)
+        await self.listen(subjects.holdings(self.pod), control=True, handler=directory.on_holdings)
+        return directory
 
     def permanent(self, name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `start` (a coroutine function) for as long as the member lives."""

@@ -65,6 +65,11 @@ class PodView:
         """Members of a kind that may be given work of this pod's model."""
         return [member for member in self.table.usable(kind) if self.matches(member)]
 
+    def trusts(self, name: str) -> bool:
+        """Is the member known, not down, and computes what we compute?"""
+        member = self.table.members.get(name)
+        return member is not None and member.alive and self.matches(member)
+
     def matches(self, member: Member) -> bool:
         """Does the member compute with our model and our numerics?"""
         model = member.detail.get("model", "")

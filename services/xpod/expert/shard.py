@@ -13,7 +13,6 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from xpod.common.experts import ExpertDirectory
 from xpod.common.service import Service
 from xpod.expert.calls import Call, CallQueue, run_merged
 from xpod_model.checkpoint import Checkpoint
@@ -22,7 +21,6 @@ from xpod_model.experts import ExpertSet
 from xpod_model.fingerprint import numerics_fingerprint
 from xpod_model.memory import keep_freed_memory
 from xpod_policy.holdings import from_bitmap, to_bitmap
-from xpod_policy.membership import Change
 from xpod_proto import ExpertCall, ExpertReply, Holdings, Message, Placement, RollCall, Tensor, subjects
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
@@ -75,10 +73,9 @@ class Expert(Service):
         self._experts = await self.compute.run(self._make_set)
         self.wire_dtype = "fp32" if self._experts.dtype == torch.float32 else "bf16"
         self.fingerprint = await self.compute.run(numerics_fingerprint, self.wire_dtype)
-        self._others = ExpertDirectory(self._checkpoint.config.experts, self._moe_layers)
-        self.view.listen(self._on_change)
+        self._directory = await self.follow_experts(self._checkpoint.config.experts, self._moe_layers)
+        self._directory.listen(self._wished.set)
         await self.listen(subjects.placement(self.pod), control=True)
-        await self.listen(subjects.holdings(self.pod), control=True)
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
         self.permanent("serve", self._serve)
         self.permanent("fulfil", self._fulfil)
@@ -174,20 +171,10 @@ class Expert(Service):
             self._wish = message
             self._wished.set()
 
-    @handles(Holdings)
-    async def on_holdings(self, message: Holdings) -> None:
-        if message.member != self.member:
-            await self._others.heard(message)
-            self._wished.set()
-
     @handles(RollCall)
     async def on_roll_call(self, message: RollCall) -> None:
         if self.state == "up":
             await self._announce_holdings()
-
-    async def _on_change(self, change: Change) -> None:
-        if change.member.kind == "expert" and not (change.member.alive and self.view.matches(change.member)):
-            await self._others.gone(change.member.name)
 
     async def _fulfil(self) -> None:
         """Bring the holdings to what the placement wishes, over and over."""
@@ -211,7 +198,8 @@ class Expert(Service):
         return len(wanted)
 
     def _drop(self, unwanted: set[tuple[int, int]]) -> int:
-        spare = [pair for pair in unwanted if self._others.routing.holders(*pair)]
+        holders = self._directory.routing.holders
+        spare = [pair for pair in unwanted if set(holders(*pair)) - {self.member}]
         for pair in spare:
             self._experts.drop(*pair)
         return len(spare)

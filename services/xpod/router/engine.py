@@ -86,10 +86,7 @@ class RouterEngine:
     async def member_changed(self, change: Change) -> None:
         """A member that died, or came back as another process, has lost its sessions."""
         member = change.member
-        if member.kind == "expert" and not (member.alive and self._around.view.matches(member)):
-            await self._directory.gone(member.name)
-        reborn = change.was is not None and change.reason == "hello" and member.state == "starting"
-        if not member.alive or reborn:
+        if not member.alive or change.reborn:
             for session in list(self._sessions.values()):
                 session.on_lost(member.name, f"{member.name} is down: {change.reason}")
 

@@ -14,7 +14,6 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
-from xpod.common.experts import ExpertDirectory
 from xpod.common.service import Service
 from xpod.router.api.app import make_app
 from xpod.router.api.settings import ApiSettings
@@ -25,7 +24,7 @@ from xpod.router.session import Patience, Surroundings
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.config import sampling_defaults
 from xpod_model.text import Text
-from xpod_proto import Holdings, PrefillDone, SessionFailed, subjects
+from xpod_proto import PrefillDone, SessionFailed
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
@@ -77,7 +76,7 @@ class Router(Service):
         self._model = checkpoint.identity
         model = checkpoint.config
         registry = CollectorRegistry()
-        experts = ExpertDirectory(model.experts, model.moe_layers)
+        experts = await self.follow_experts(model.experts, model.moe_layers)
         patience = Patience(config.place_timeout, config.silence_timeout)
         around = Surroundings(self.data, self.pod, self.member, self.view, Counters(registry), patience, {})
         limit = config.max_model_len or model.max_positions
@@ -87,10 +86,8 @@ class Router(Service):
         self.engine = RouterEngine(
             around, model, experts, brokers, name=name, max_model_len=limit, limit=config.max_sessions
         )
-        self._experts = experts
         self.view.listen(self.engine.member_changed)
         self.view.on_heartbeat(self.engine.heartbeat)
-        await self.listen(subjects.holdings(self.pod), control=True)
         await self.open_view(model=self._model)
         settings = ApiSettings(
             version=version("xpod"),
@@ -119,10 +116,6 @@ class Router(Service):
         if self._server is not None and not self._serving.done():
             self._server.should_exit = self._server.force_exit = True
             await self._serving
-
-    @handles(Holdings)
-    async def on_holdings(self, message: Holdings) -> None:
-        await self._experts.heard(message)
 
     @handles(PrefillDone)
     async def on_prefill_done(self, message: PrefillDone) -> None:

@@ -12,14 +12,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from xpod.common.experts import ExpertDirectory
 from xpod.common.service import Service, now
 from xpod_model.checkpoint import Checkpoint
 from xpod_policy.holdings import to_bitmap
-from xpod_policy.membership import Change
 from xpod_policy.placement import Assignment, place
 from xpod_policy.planner import Planner
-from xpod_proto import Holdings, Placement, subjects
+from xpod_proto import Placement, subjects
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
@@ -53,9 +51,7 @@ class Supervisor(Service):
         self._model = checkpoint.identity
         self._moe_layers = checkpoint.config.moe_layers
         self._total = checkpoint.config.experts
-        self._directory = ExpertDirectory(self._total, self._moe_layers)
-        self.view.listen(self._on_change)
-        await self.listen(subjects.holdings(self.pod), control=True)
+        self._directory = await self.follow_experts(self._total, self._moe_layers)
         await self.listen(subjects.placement(self.pod), control=True)
         await self.open_view(model=self._model)
         self.permanent("place", self._place_when_due)
@@ -71,18 +67,9 @@ class Supervisor(Service):
         names = [member.name for member in self.view.usable("supervisor")]
         return bool(names) and names[0] == self.member
 
-    @handles(Holdings)
-    async def on_holdings(self, message: Holdings) -> None:
-        await self._directory.heard(message)
-
     @handles(Placement)
     async def on_placement(self, message: Placement) -> None:
         self._epoch = max(self._epoch, message.epoch)
-
-    async def _on_change(self, change: Change) -> None:
-        member = change.member
-        if member.kind == "expert" and not (member.alive and self.view.matches(member)):
-            await self._directory.gone(member.name)
 
     async def _place_when_due(self) -> None:
         while True:
