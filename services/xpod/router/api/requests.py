@@ -7,6 +7,7 @@ Does not know: the model, its vocabulary or its context length.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -83,7 +84,7 @@ class StreamOptions(Strict):
     continuous_usage_stats: bool = False
 
 
-class GenerationRequest(Strict):
+class GenerationRequest(Strict, ABC):
     """What both completion endpoints share."""
 
     neutral = _NEUTRAL
@@ -115,9 +116,9 @@ class GenerationRequest(Strict):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     @property
+    @abstractmethod
     def alternatives(self) -> int:
         """How many alternatives to report beside each token; -1 for no logprobs at all."""
-        raise NotImplementedError
 
     @property
     def token_limit(self) -> int | None:

@@ -1,0 +1,157 @@
+"""Failures, silences and clients that leave: each ends with a word, and frees what it held."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from router.api_fakes import EOS, FakeEngine, app_of, says
+from xpod.router.api import SessionError
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+HI = {"messages": [{"role": "user", "content": "hi"}]}
+USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+async def post(engine: FakeEngine, path: str, body: dict[str, Any]) -> httpx.Response:
+    transport = httpx.ASGITransport(app_of(engine))
+    async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
+        return await http.post(path, json=body)
+
+
+FAILURES = [
+    (SessionError("no_worker", "every decode worker is gone"), "no_worker", "every decode worker is gone"),
+    (RuntimeError("a bug"), "internal", "internal error; the router's log has the details"),
+]
+
+
+@pytest.mark.parametrize(("failure", "code", "message"), FAILURES)
+@pytest.mark.parametrize("n", [1, 2])
+async def test_a_failed_stream_says_so(failure: Exception, code: str, message: str, n: int) -> None:
+    engine = FakeEngine(97, 98, failure)
+    with capture_logs() as logs:
+        answer = await post(engine, COMPLETIONS, {"prompt": "x", "n": n, "max_tokens": 9} | USAGE)
+    assert [(entry["event"], entry["xpod"]["session"]) for entry in logs] == [("generation failed", "s0")]
+    frames = answer.text.split("\n\n")[:-1]
+    last = json.loads(frames[-1].removeprefix("data: "))
+    assert last == {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
+    assert "[DONE]" not in answer.text
+    assert all(session.cancelled.is_set() for session in engine.sessions)
+
+
+@pytest.mark.parametrize(("failure", "code", "message"), FAILURES)
+async def test_a_failed_answer_says_so(failure: Exception, code: str, message: str) -> None:
+    engine = FakeEngine(97, failure)
+    with capture_logs() as logs:
+        answer = await post(engine, CHAT, HI)
+    assert [entry["event"] for entry in logs] == ["request failed"] * (code == "internal")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, code)
+    assert answer.json()["error"]["message"] == message
+    assert engine.sessions[0].cancelled.is_set()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_session_that_just_stops_is_an_error(stream: bool) -> None:
+    answer = await post(FakeEngine(97, 98), COMPLETIONS, {"prompt": "x", "stream": stream})
+    assert "incomplete" in answer.text
+    assert "[DONE]" not in answer.text
+
+
+async def test_when_one_of_several_cannot_be_opened_the_others_are_let_go() -> None:
+    class Second(FakeEngine):
+        async def open(self, prompt: Any, sampling: Any) -> Any:
+            if self.sessions:
+                raise SessionError("full", "no slot")
+            return await super().open(prompt, sampling)
+
+    engine = Second(*says("ok"))
+    answer = await post(engine, COMPLETIONS, {"prompt": "x", "n": 2})
+    assert answer.status_code == 500
+    assert engine.sessions[0].cancelled.is_set()
+
+
+async def test_silence_is_filled() -> None:
+    """The engine goes on only after the client has seen two keep-alives, so nothing here depends on time."""
+    gate, seen = asyncio.Event(), []
+    engine = FakeEngine(97, gate, EOS)
+    app = app_of(engine, keep_alive=0.001)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            seen.append(message["body"])
+        if seen.count(b": keep-alive\n\n") == 2:
+            gate.set()
+
+    await app(scope(), body_then_silence({"prompt": "x", "stream": True}), send)
+    assert seen[-2:] == [b"data: [DONE]\n\n", b""]
+    assert seen.count(b": keep-alive\n\n") >= 2
+
+
+def scope() -> dict[str, Any]:
+    headers = [(b"content-type", b"application/json")]
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": COMPLETIONS,
+        "raw_path": COMPLETIONS.encode(),
+        "query_string": b"",
+        "headers": headers,
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("router", 80),
+        "client": ("client", 1),
+        "root_path": "",
+    }
+
+
+def body_then_silence(body: dict[str, Any], gone: asyncio.Event | None = None) -> Any:
+    async def messages() -> AsyncIterator[dict[str, Any]]:
+        yield {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
+
+    feed = messages()
+
+    async def receive() -> Any:
+        async for message in feed:
+            return message
+        await (gone or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
+
+    return receive
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_frees_its_session(stream: bool) -> None:
+    gone = asyncio.Event()
+    engine = FakeEngine(97, asyncio.Event())
+    body = {"prompt": "x", "stream": stream, "n": 2}
+
+    async def send(message: Any) -> None:
+        pass
+
+    running = asyncio.create_task(app_of(engine)(scope(), body_then_silence(body, gone), send))
+    await engine.began.wait()
+    gone.set()
+    await running
+    assert engine.sessions
+    assert all(session.cancelled.is_set() for session in engine.sessions)
+
+
+async def test_a_cancelled_server_task_frees_its_session() -> None:
+    engine = FakeEngine(97, asyncio.Event())
+
+    async def send(message: Any) -> None:
+        pass
+
+    running = asyncio.create_task(app_of(engine)(scope(), body_then_silence({"prompt": "x"}), send))
+    await engine.began.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert engine.sessions[0].cancelled.is_set()
