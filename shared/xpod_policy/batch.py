@@ -58,6 +58,11 @@ class Batch:
         return len(self._reserved)
 
     @property
+    def crowded(self) -> bool:
+        """Are all slots taken, or more than half of the room? Then others may wait for either."""
+        return len(self._reserved) >= self.max_sequences or 2 * self.reserved_blocks > self.total_blocks
+
+    @property
     def running_ids(self) -> list[str]:
         """Sequences that take part in steps, in order of their turns."""
         return list(self._running)

@@ -155,6 +155,12 @@ class Actor:
         )
         await self.control.publish(subjects.hello(self.pod), hello)
 
+    async def beat(self) -> None:
+        """A heartbeat now; the regular ones go on beside it. For news of the load that others wait for."""
+        # A beat that waits for a reconnect is stale, and the hello then says more.
+        if self.control.is_connected and self.state != "gone":
+            await self.control.publish(subjects.heartbeat(self.pod), self._heartbeat())
+
     # -- inside -----------------------------------------------------------------------------------------
 
     async def _on_hello_subject(self, message: Message) -> Message | None:
@@ -166,9 +172,7 @@ class Actor:
 
     async def _beat(self) -> None:
         while True:
-            # A beat that waits for a reconnect is stale, and the hello then says more.
-            if self.control.is_connected and self.state != "gone":
-                await self.control.publish(subjects.heartbeat(self.pod), self._heartbeat())
+            await self.beat()
             await asyncio.sleep(self.config.heartbeat)
 
     def _heartbeat(self) -> Heartbeat:

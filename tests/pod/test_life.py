@@ -114,3 +114,21 @@ async def test_a_prompt_seen_before_is_cached(nats: str, oracle_dirs: dict[str, 
         warm = await pod.router.engine.open(PROMPT, spec)
         assert [output async for output in warm] == first_answer
         assert (cold.cached_tokens, warm.cached_tokens) == (0, len(PROMPT) - 1)
+
+
+async def test_a_full_pod_lets_sessions_wait(nats: str, oracle_dirs: dict[str, Path]) -> None:
+    """More sessions than slots: nobody is refused, and who waits longer than for a missing worker still gets in."""
+    async with running_pod(nats, oracle_dirs["plain"], max_num_seqs=1, place_timeout=0.05) as pod:
+        spec = greedy(30, ignore_eos=True)
+        answers = await asyncio.gather(*(pod.generate(PROMPT[:n], spec) for n in range(1, 9)))
+        assert [len(answer) for answer in answers] == [30] * 8
+
+
+async def test_a_queue_has_an_end(nats: str, oracle_dirs: dict[str, Path]) -> None:
+    async with running_pod(nats, oracle_dirs["plain"], max_num_seqs=1, queue_timeout=0.3) as pod:
+        first_in_line = await pod.router.engine.open(PROMPT, greedy(1500, ignore_eos=True))
+        await first(first_in_line, 2)
+        with pytest.raises(SessionError) as error:
+            await pod.generate(PROMPT[:5], greedy(8, ignore_eos=True))
+        assert error.value.code == "queue_timeout"
+        await first_in_line.cancel()

@@ -194,3 +194,12 @@ def test_singles_take_turns_where_a_step_has_no_room_for_all() -> None:
         for work in step:
             built.ran(work, True)
     assert seen == [["a", "b"], ["c", "a"], ["b", "c"]]
+
+
+@pytest.mark.parametrize(
+    ("slots", "longest", "crowded"), [(2, 16, False), (1, 16, True), (2, 80, False), (2, 81, True)]
+)
+def test_crowded(slots: int, longest: int, crowded: bool) -> None:
+    built = batch(max_sequences=slots)
+    built.reserve("a", longest)
+    assert built.crowded is crowded

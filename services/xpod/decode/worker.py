@@ -57,6 +57,7 @@ class Decode(Worker):
         return Ack()
 
     async def after(self, step: Step) -> None:
+        crowded = self.engine.batch.crowded
         for sequence, event in step.said:
             if not self.engine.wanted(sequence.id):
                 continue
@@ -64,6 +65,8 @@ class Decode(Worker):
             if event.finish:
                 self.remember(sequence)
                 self.engine.close(sequence.id)
+        if crowded and any(event.finish for _, event in step.said):
+            await self.beat()  # routers may hold sessions back for want of a slot or of room
         for block in (block for _, blocks in step.filled for block in blocks):
             if (
                 not self._to_store.full()

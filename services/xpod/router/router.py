@@ -48,7 +48,12 @@ class RouterConfig(ServiceConfig):
     served_model_name: Annotated[str, Field(description="the model's name (default: its directory's)")] = ""
     api_key: Annotated[str, Field(description="keys that clients must use, with commas")] = ""
     max_model_len: Annotated[int, Field(ge=0, description="tokens of prompt and output, 0: the model's")] = 0
-    place_timeout: Annotated[float, Field(gt=0, description="seconds to find a worker for a session")] = 30.0
+    place_timeout: Annotated[
+        float, Field(gt=0, description="seconds that a session waits for any worker")
+    ] = 30.0
+    queue_timeout: Annotated[
+        float, Field(gt=0, description="seconds that it waits for room at a busy one")
+    ] = 600.0
     silence_timeout: Annotated[float, Field(gt=0, description="seconds before a silent worker is asked")] = (
         5.0
     )
@@ -77,7 +82,7 @@ class Router(Service):
         model = checkpoint.config
         registry = CollectorRegistry()
         experts = await self.follow_experts(model.experts, model.moe_layers)
-        patience = Patience(config.place_timeout, config.silence_timeout)
+        patience = Patience(config.place_timeout, config.queue_timeout, config.silence_timeout)
         around = Surroundings(self.data, self.pod, self.member, self.view, Counters(registry), patience, {})
         limit = config.max_model_len or model.max_positions
         name = config.served_model_name or directory.name

@@ -43,9 +43,10 @@ FINAL_CODES = frozenset({"context_length_exceeded", "bad_request"})
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds: to find a worker, before a silent worker is asked, and for an answer to a request."""
+    """Seconds: without any worker, in the queue for a busy one, before a silent one is asked, for an answer."""
 
     place: float = 30.0
+    queue: float = 600.0
     silence: float = 5.0
     answer: float = 5.0
 
@@ -193,7 +194,8 @@ class LiveSession:
 
     async def _place(self, kind: str, epoch: int) -> None:
         """Find a worker that accepts the session; a refusal sends us to the next one."""
-        deadline = time.monotonic() + self._around.patience.place
+        patience, view = self._around.patience, self._around.view
+        began = served = time.monotonic()
         avoid: set[str] = set()
         reason = f"no {kind} worker is there"
         while not self.done and self._machine.epoch == epoch:
@@ -207,11 +209,16 @@ class LiveSession:
                 avoid.add(worker.name)
                 if refusal.code in FINAL_CODES:
                     self._apply(self._machine.unplaced(epoch, refusal.code, str(refusal)))
-            elif time.monotonic() > deadline:
+                continue
+            now = time.monotonic()
+            served = now if view.usable(kind) else served
+            if now - served > patience.place:
                 self._apply(self._machine.unplaced(epoch, "no_worker", reason))
+            elif now - began > patience.queue:
+                self._apply(self._machine.unplaced(epoch, "queue_timeout", f"every {kind} worker is full"))
             else:
                 avoid.clear()
-                await self._around.view.changed(0.25)
+                await view.changed(0.25)
 
     def _choose(self, kind: str, avoid: set[str]) -> Member | None:
         members = self._around.view.usable(kind)
