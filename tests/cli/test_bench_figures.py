@@ -84,6 +84,9 @@ def test_a_request(chunks: list[Any], ttft: float, gaps: list[float], tokens: in
         ([token(), {"error": {"message": "no expert"}}], "error in stream"),
         (["nonsense"], "malformed"),
         (["[1]"], "malformed"),
+        ([{"choices": ["a"]}], "malformed"),
+        ([{"choices": [{"text": "a", "token_ids": 3}]}], "malformed"),
+        ([{"usage": 3}], "malformed"),
     ],
 )
 def test_a_request_that_failed(chunks: list[Any], kind: str) -> None:

@@ -6,16 +6,28 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 import pytest
+import typer.main
 
 from cli.bench_server import Request, serving, token, usage, whole
 from cli.conftest import Command, Result
+from xpod.cli.bench.app import app
 
 Json = dict[str, Any]
 QUICK = ("--requests", "6", "--concurrency", "2", "--prompt-tokens", "9", "--output-tokens", "3")
+
+
+@contextmanager
+def closed_port() -> Iterator[str]:
+    """A URL that nobody listens on, and that nobody else gets meanwhile."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{unused.getsockname()[1]}"
 
 
 def measure(command: Command, url: str, *arguments: str) -> tuple[int, Json]:
@@ -172,6 +184,26 @@ def test_failed_requests_are_errors(
     assert report["e2e_ms"]["count"] == 4
 
 
+def test_silence_is_an_error(command: Command) -> None:
+    over = Event()
+
+    def hang(request: Request) -> None:
+        over.wait(10) if request.number == 3 else whole(request)
+
+    with serving(hang) as server:
+        status, report = measure(command, server.url, "--request-timeout", "0.1")
+        over.set()
+    assert status == 4
+    assert [(error["kind"], error["count"]) for error in report["errors"]] == [("timeout", 1)]
+
+
+def test_a_server_that_is_gone_is_an_error(command: Command) -> None:
+    with serving() as server, closed_port() as gone:
+        status, report = measure(command, f"{server.url},{gone}")
+    assert status == 4
+    assert [(error["kind"], error["count"]) for error in report["errors"]] == [("unreachable", 3)]
+
+
 def test_text_for_people(command: Command) -> None:
     with serving(lambda request: (overloaded if request.number == 3 else whole)(request)) as server:
         result = command("bench", "serve", "--url", server.url, *QUICK)
@@ -179,7 +211,7 @@ def test_text_for_people(command: Command) -> None:
     assert "5 completed, 1 failed" in result.stdout
     assert "time to first token" in result.stdout
     assert "HTTP 429" in result.stdout
-    assert result.stderr == "", "no progress bar where nobody looks"
+    assert result.stderr == "xpod: 1 of 6 requests failed\n", "and no progress bar where nobody looks"
 
 
 def test_ctrl_c_shows_what_was_measured(command: Command) -> None:
@@ -196,9 +228,7 @@ def test_ctrl_c_shows_what_was_measured(command: Command) -> None:
 
 
 def test_nobody_is_there(command: Command) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    with closed_port() as url:
         result = command("bench", "serve", "--url", url)
     assert (result.returncode, result.stdout) == (3, "")
     assert result.stderr.startswith(f"xpod: {url} does not answer: ")
@@ -244,3 +274,11 @@ def test_what_cannot_be_is_one_line(command: Command, arguments: list[str], stat
     assert result.stderr.startswith("xpod: ")
     assert reason in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_every_option_reads_its_variable() -> None:
+    for command in typer.main.get_group(app).commands.values():
+        for option in command.params:
+            flag = option.opts[0]
+            if flag != "--help":
+                assert option.envvar == "XPOD_" + flag[2:].replace("-", "_").upper()

@@ -1,0 +1,20 @@
+"""The commands below `xpod bench`.
+
+Knows: which there are.
+Does not know: what any of them does.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from xpod.cli.bench.make_model import make_model
+from xpod.cli.bench.serve import serve
+
+app = typer.Typer(
+    help="Measure a server from outside, and make the model to do it with.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("make-model")(make_model)
+app.command("serve")(serve)
