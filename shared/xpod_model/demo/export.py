@@ -16,6 +16,8 @@ from xpod_model.demo.network import Config, Network
 
 __all__ = ["export", "main"]
 
+# What a request gets that does not say: greedy text of so small a model repeats itself.
+SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.95}
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -45,7 +47,7 @@ def export(state: Path, to: Path) -> None:
     written = json.loads((to / "config.json").read_text())
     (to / "config.json").write_text(json.dumps(written | old_names, indent=2, sort_keys=True) + "\n")
     # eos: a chat turn ends with <|im_end|>, a text with <|endoftext|>.
-    generation = GenerationConfig(eos_token_id=[2, 0], pad_token_id=3)  # type: ignore[no-untyped-call]
+    generation = GenerationConfig(eos_token_id=[2, 0], pad_token_id=3, **SAMPLING)  # type: ignore[no-untyped-call]
     generation.save_pretrained(to)
     for name in TOKENIZER_FILES:
         shutil.copyfile(state / name, to / name)

@@ -1,9 +1,9 @@
 """Where training starts: random weights, but for a few heads that can already look back.
 
-A budget of some million tokens is too small for attention to discover copying by itself (that takes a transformer
-hundreds of millions), so the first layers start with the circuit it would discover. Layer 0 has heads that attend
-1, 2, 3 and 4 tokens back and write what stood there into a part of the residual of its own; layers 1 and 2 have heads
-that match those parts between positions and copy the token found. Training is free to change all of it, and does.
+A budget of some million tokens is too small for attention to discover copying by itself (a run without this had
+learnt none after a million), so the first layers start with the circuit it would discover. Layer 0 has
+heads that attend 1, 2, 3 and 4 tokens back and write what stood there into a part of the residual of its own; layers
+1 and 2 have heads that match those parts between positions and copy the token found. Training may change all of it.
 
 It knows a network's weights and the rotation of its positions. It knows nothing of training or data.
 """

@@ -92,10 +92,9 @@ class Run:
         self.update(rate(self.step, steps))
         self.step, self.tokens = self.step + 1, self.tokens + ids[:, 1:].numel()
         self.seconds += time.perf_counter() - start
-        loads = torch.stack([load for _, _, load in results]).sum(0)
-        return sum(loss for _, loss, _ in results) / len(results), (
-            loads.max(1).values / loads.sum(1)
-        ).max().item()
+        load = torch.stack([load for _, _, load in results]).sum(0)
+        busiest = (load.max(1).values / load.sum(1)).max().item()
+        return sum(loss for _, loss, _ in results) / len(results), busiest
 
     def gradients(self, ids: Tensor) -> tuple[tuple[Tensor, ...], float, Tensor]:
         """Gradients of a share [B', N + 1] of the batch, its loss, tokens per layer and expert.
