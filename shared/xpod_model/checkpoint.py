@@ -141,21 +141,28 @@ def _files(directory: Path) -> list[Path]:
     return files
 
 
+def _header(file: Path) -> tuple[int, bytes]:
+    """The file's size, and the JSON of its header."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = stream.read(min(length, MAX_HEADER))
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from error
+    if size < 8 or length > size - 8:
+        raise FileTruncated(f"{file} is truncated: it ends inside its header")
+    if length > MAX_HEADER:
+        raise CheckpointError(f"{file} is not a safetensors file: its header would be {length} bytes long")
+    return size, header
+
+
 def _read_header(file: Path) -> dict[str, Entry]:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise FileTruncated(f"{file} is truncated: it ends inside its header")
-        if length > MAX_HEADER:
-            raise CheckpointError(
-                f"{file} is not a safetensors file: its header would be {length} bytes long"
-            )
-        header = stream.read(length)
+    size, header = _header(file)
     try:
         tensors = json.loads(header)
         return {
-            name: _entry(file, size, 8 + length, name, t)
+            name: _entry(file, size, 8 + len(header), name, t)
             for name, t in tensors.items()
             if name != "__metadata__"
         }

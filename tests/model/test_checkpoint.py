@@ -59,6 +59,11 @@ def retype(tensors: dict[str, torch.Tensor]) -> None:
     tensors[EXPERT] = tensors[EXPERT].to(torch.int64)
 
 
+def unreadable(model: Path) -> None:
+    weights(model).unlink()
+    weights(model).mkdir()
+
+
 TABLE: list[tuple[str, Break, type[ModelError], str]] = [
     ("no directory", shutil.rmtree, ConfigError, "does not exist"),
     ("no config", lambda m: (m / "config.json").unlink(), ConfigError, "has no config.json"),
@@ -82,6 +87,7 @@ TABLE: list[tuple[str, Break, type[ModelError], str]] = [
     ("cut in the data", lambda m: truncate(weights(m), 100_000), FileTruncated, "is truncated: 100000 bytes"),
     ("cut in the header", lambda m: truncate(weights(m), 500), FileTruncated, "ends inside its header"),
     ("empty", lambda m: truncate(weights(m), 0), FileTruncated, "ends inside its header"),
+    ("unreadable", unreadable, CheckpointError, "model.safetensors cannot be read: Is a directory"),
     ("no safetensors", lambda m: weights(m).write_bytes(JUNK), CheckpointError, "is not a safetensors file"),
 ]
 
