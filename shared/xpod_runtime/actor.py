@@ -126,9 +126,9 @@ class Actor:
         down = Down(member=self.member, incarnation=self.incarnation, reason=reason)
         await self._quietly("good-bye", self._tell(subjects.down(self.pod), down))
         try:
-            await self.teardown()
+            await self._end_tree()  # before the teardown: its tasks use what that frees
         finally:
-            await self._end_tree()
+            await self.teardown()
 
     async def listen(
         self, subject: str, *, queue: str = "", control: bool = False, handler: Handler | None = None

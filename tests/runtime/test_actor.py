@@ -255,3 +255,22 @@ async def test_an_actor_hears_others_where_it_listens(pod: Pod) -> None:
     types = {type(message) for message in await actor.seen.wait(3)}
     assert types == {Hello, Heartbeat}
     await actor.stop()
+
+
+async def test_children_end_before_what_they_use_is_torn_down(pod: Pod) -> None:
+    actor = Echo(CONFIG, pod.data, pod.control)
+    running = asyncio.Event()
+
+    async def child() -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            actor.events.append("child ended")
+
+    actor.tree.add(ChildSpec("child", child))
+    await actor.start()
+    async with asyncio.timeout(LIMIT):
+        await running.wait()
+    await actor.stop()
+    assert actor.events[-2:] == ["child ended", "teardown"]
