@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import structlog
 
 from xpod.common.experts import ExpertDirectory
 from xpod_policy.holdings import ShardRows
-from xpod_proto import ExpertCall, ExpertReply, Tensor, subjects
+from xpod_proto import ExpertCall, ExpertReply, Message, Tensor, subjects
 from xpod_runtime.bus import Bus
 from xpod_runtime.errors import XpodError
 
@@ -30,6 +31,12 @@ class ExpertsUnavailable(XpodError):
     """Nobody holds some expert, and nobody came to hold it in time."""
 
     code = "experts_unavailable"
+
+
+class ShardLost(XpodError):
+    """The shard's process is gone; whatever it was asked has to be asked elsewhere."""
+
+    code = "shard_lost"
 
 
 class Hop:
@@ -51,8 +58,11 @@ class Hop:
         self._dtype = dtype
         self._call_timeout = call_timeout
         self._patience = patience
+        self._waiting: defaultdict[str, set[asyncio.Task[Message]]] = defaultdict(set)
+        self._abandoned: set[asyncio.Task[Message]] = set()
         self.calls = 0
         self.retries = 0
+        directory.on_lost(self._give_up)
 
     async def experts(self, layer: int, rows: Array, experts: Array) -> Array:
         """Outputs `[T, K, D]` for `rows` `[T, D]` and their chosen `experts` `[T, K]`. Raises ExpertsUnavailable."""
@@ -80,6 +90,27 @@ class Hop:
                 avoid = frozenset()
         return out
 
+    async def _request(self, shard: str, call: ExpertCall) -> Message:
+        """The shard's answer. Raises what the bus raises, and ShardLost when its process is known to be gone."""
+        subject = subjects.mailbox(self._pod, "expert", shard)
+        request = asyncio.create_task(self._bus.request(subject, call, timeout=self._call_timeout))
+        self._waiting[shard].add(request)
+        try:
+            return await request
+        except asyncio.CancelledError:
+            if request in self._abandoned:
+                raise ShardLost(f"{shard} is gone") from None
+            raise
+        finally:
+            self._waiting[shard].discard(request)
+            self._abandoned.discard(request)
+
+    def _give_up(self, shard: str) -> None:
+        """Nobody will answer the calls that this shard has: do not wait for their deadline."""
+        for request in self._waiting[shard]:
+            self._abandoned.add(request)
+            request.cancel()
+
     async def _call(self, layer: int, rows: Array, part: ShardRows) -> Array | None:
         """One shard's rows; None where the shard did not do its part, whatever the reason."""
         call = ExpertCall(
@@ -89,9 +120,8 @@ class Hop:
             expert_of=Tensor.of(part.expert_of),
         )
         self.calls += 1
-        subject = subjects.mailbox(self._pod, "expert", part.shard)
         try:
-            reply = await self._bus.request(subject, call, timeout=self._call_timeout)
+            reply = await self._request(part.shard, call)
         except XpodError as error:
             log.warning(
                 "expert call failed", shard=part.shard, layer=layer, code=error.code, error=str(error)

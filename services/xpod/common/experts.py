@@ -25,11 +25,16 @@ class ExpertDirectory:
         self._trusted = trusted
         self._heard: dict[str, tuple[str, int]] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._mourners: list[Callable[[str], None]] = []
         self._change = asyncio.Condition()
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every change."""
         self._listeners.append(listener)
+
+    def on_lost(self, mourner: Callable[[str], None]) -> None:
+        """Call `mourner` with the name of each shard whose process is gone, or is another one now."""
+        self._mourners.append(mourner)
 
     async def on_holdings(self, message: Message) -> None:
         """A shard announced what it holds."""
@@ -44,10 +49,13 @@ class ExpertDirectory:
             await self._changed()
 
     async def on_member(self, change: Change) -> None:
-        """A member changed; a shard that is not trusted any more holds nothing for us."""
-        if change.member.kind == "expert" and not self._trusted(change.member.name):
-            self._heard.pop(change.member.name, None)
-            self.routing.remove(change.member.name)
+        """A member changed; a shard that is not trusted any more, or began anew, holds nothing for us."""
+        name = change.member.name
+        if change.member.kind == "expert" and (change.reborn or not self._trusted(name)):
+            self._heard.pop(name, None)
+            self.routing.remove(name)
+            for mourner in self._mourners:
+                mourner(name)
             await self._changed()
 
     async def _changed(self) -> None:

@@ -1,0 +1,95 @@
+"""The hop alone: who does not answer is not waited for once it is known to be gone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from xpod.attention.hop import ExpertsUnavailable, Hop
+from xpod.common.experts import ExpertDirectory
+from xpod_policy.holdings import to_bitmap
+from xpod_policy.membership import Change, Member
+from xpod_proto import ExpertCall, ExpertReply, Holdings, Message, Tensor, subjects
+from xpod_runtime.local_bus import LocalBus, LocalFabric
+from xpod_runtime.testing import LIMIT, Recorder
+
+EXPERTS, LAYER = 4, 0
+ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
+CHOSEN = np.array([[0, 1], [2, 3], [1, 0]])
+SHARD = Member("expert-0", "expert", "one", 1, "host", "", "up", 0.0, 0.0, {})
+
+
+async def answer(message: Message) -> Message:
+    """Each pair's output is its row, plus its expert's number."""
+    assert isinstance(message, ExpertCall)
+    rows = message.rows.numpy()[message.row_of.numpy()] + message.expert_of.numpy()[:, None]
+    return ExpertReply(Tensor.of(rows.astype(np.float32)))
+
+
+async def silence(message: Message) -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+class Bench:
+    """A hop and shards that are only handlers."""
+
+    def __init__(self) -> None:
+        self.fabric = LocalFabric()
+        self.bus = LocalBus(self.fabric, "attention")
+        self.directory = ExpertDirectory(EXPERTS, (LAYER,), lambda name: True)
+        self.asked = Recorder()
+
+    async def shard(self, name: str, *experts: int, answers: bool = True) -> None:
+        async def handler(message: Message) -> Message | None:
+            await self.asked(message)
+            return await (answer if answers else silence)(message)
+
+        bus = LocalBus(self.fabric, name)
+        await bus.subscribe(subjects.mailbox("pod", "expert", name), handler)
+        await self.holds(name, *experts)
+
+    async def holds(self, name: str, *experts: int, incarnation: str = "one") -> None:
+        layers = {LAYER: to_bitmap(experts, EXPERTS)}
+        await self.directory.on_holdings(Holdings(name, incarnation, 1, layers))
+
+    def hop(self, **options: float) -> Hop:
+        return Hop(self.bus, "pod", self.directory, "fp32", **options)
+
+
+def expected() -> np.ndarray:
+    return (ROWS[:, None, :] + CHOSEN[:, :, None]).astype(np.float32)
+
+
+async def test_rows_come_back_in_their_slots() -> None:
+    bench = Bench()
+    await bench.shard("expert-0", 0, 2)
+    await bench.shard("expert-1", 1, 3)
+    out = await bench.hop().experts(LAYER, ROWS, CHOSEN)
+    assert np.array_equal(out, expected())
+    assert len(bench.asked.messages) == 2, "one call a shard"
+
+
+async def test_a_shard_that_began_anew_is_not_waited_for() -> None:
+    bench = Bench()
+    await bench.shard("expert-0", 0, 1, 2, 3, answers=False)
+    waiting = asyncio.create_task(bench.hop(call_timeout=3600).experts(LAYER, ROWS, CHOSEN))
+    await bench.asked.wait()
+    await bench.shard("expert-1", 0, 1, 2, 3)
+    await bench.directory.on_member(Change(replace(SHARD, incarnation="two"), "up", "hello", reborn=True))
+    async with asyncio.timeout(LIMIT):
+        assert np.array_equal(await waiting, expected())
+
+
+async def test_experts_that_nobody_holds_are_waited_for_and_then_missed() -> None:
+    bench = Bench()
+    await bench.shard("expert-0", 0, 1, 2)
+    with pytest.raises(ExpertsUnavailable, match="expert 3 of layer 0"):
+        await bench.hop(patience=0.01).experts(LAYER, ROWS, CHOSEN)
+    waiting = asyncio.create_task(bench.hop(patience=3600).experts(LAYER, ROWS, CHOSEN))
+    await bench.shard("expert-1", 3)
+    async with asyncio.timeout(LIMIT):
+        assert np.array_equal(await waiting, expected())
