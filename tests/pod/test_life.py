@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import httpx
 import pytest
 
 from pod.harness import Pod, Shape, greedy, running_pod
@@ -46,6 +47,22 @@ async def test_cancel_frees_slot_and_blocks_within_a_second(nats: str, oracle_di
         decode = worker(pod, "decode-0")
         assert decode.engine.sequences
         await session.cancel()
+        await until_empty(decode, 1.0)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_hangs_up_frees_slot_and_blocks_within_a_second(
+    nats: str, oracle_dirs: dict[str, Path], stream: bool
+) -> None:
+    body = {"prompt": PROMPT, "max_tokens": 1500, "temperature": 0, "ignore_eos": True, "stream": stream}
+    async with running_pod(nats, oracle_dirs["plain"]) as pod, httpx.AsyncClient() as client:
+        request = asyncio.create_task(client.post(f"{pod.url()}/v1/completions", json=body, timeout=60))
+        decode = worker(pod, "decode-0")
+        async with asyncio.timeout(10):
+            while not decode.engine.sequences:
+                await pod.router.view.changed(0.05)
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
         await until_empty(decode, 1.0)
 
 
