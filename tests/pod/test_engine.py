@@ -43,3 +43,10 @@ async def test_a_session_cancelled_while_its_blocks_travel_writes_nowhere(
     assert not any(np.any(cache.export_block(block)) for block in late.table)
     assert engine.batch.running_ids == []
     await compute.close()
+
+
+def test_full_blocks_are_named_as_the_policy_names_them() -> None:
+    sequence = Sequence("s", 0, "router-0", list(range(40)), list(range(100, 130)), greedy(64))
+    whole = [ref for ref in block_refs(ROOT, sequence.tokens(0, 70)) if ref.full]
+    for done in (3, 16, 17, 50, 64, 70):
+        assert sequence.full_refs(ROOT, done) == whole[: done // 16]

@@ -197,7 +197,7 @@ class Engine:
         sequence, done = self.sequences[work.id], work.start + work.count
         if done // BLOCK_TOKENS <= sequence.stored:
             return []
-        refs = block_refs(self._root, sequence.tokens(0, done - done % BLOCK_TOKENS))
+        refs = sequence.full_refs(self._root, done)
         first, sequence.stored = sequence.stored, len(refs)
         return list(zip(refs[first:], sequence.table[first:], strict=False))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from xpod_model.attention_half import Segment
 from xpod_model.sampler import Sampled, Sampling
-from xpod_policy.blocks import BlockRef, block_refs
+from xpod_policy.blocks import BLOCK_TOKENS, BlockRef, block_refs, child
 from xpod_policy.finish import finish_reason
 from xpod_proto import SamplingSpec, TokenEvent
 
@@ -25,6 +25,7 @@ class Sequence:
     loaded: int = 0
     stored: int = 0
     events: list[TokenEvent] = field(default_factory=list)
+    chain: list[BlockRef] = field(default_factory=list)
 
     @property
     def known(self) -> int:
@@ -48,6 +49,14 @@ class Sequence:
         tail = block_refs(root, self.prompt)[-1]
         full = [ref for ref in block_refs(root, self.tokens(0, self.known)) if ref.full]
         return full if tail.full else [*full, tail]
+
+    def full_refs(self, root: bytes, done: int) -> list[BlockRef]:
+        """The full blocks among the first `done` tokens; each is hashed once in the sequence's life."""
+        while (start := len(self.chain) * BLOCK_TOKENS) + BLOCK_TOKENS <= done:
+            parent = self.chain[-1].name if self.chain else root
+            name = child(parent, self.tokens(start, start + BLOCK_TOKENS))
+            self.chain.append(BlockRef(name, start, BLOCK_TOKENS))
+        return self.chain[: done // BLOCK_TOKENS]
 
     def add(self, sampled: Sampled, eos: tuple[int, ...]) -> TokenEvent:
         """Append a sampled token and return what to say about it."""
