@@ -22,7 +22,7 @@ $(TEST_STAMP): $(RUN_STAMP)
 	touch $@
 
 run: $(RUN_STAMP)
-	$(VENV)/bin/xpod run 'def fibonacci(n):' --max-tokens 96 --seed 3
+	$(VENV)/bin/xpod run 'def fibonacci(n):' --max-tokens 96 --seed 5
 
 test: $(TEST_STAMP)
 	$(PY) -m pytest

@@ -16,8 +16,9 @@ from xpod_model.demo.network import Config, Network
 
 __all__ = ["export", "main"]
 
-# What a request gets that does not say: greedy text of so small a model repeats itself.
-SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.2}
+# What a request gets that does not say: greedy text of so small a model repeats itself. No penalty among them, so that
+# temperature 0 is plain argmax.
+SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
