@@ -7,10 +7,16 @@ import codecs
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import httpx
+
 from xpod.router.api import ApiSettings, Output, make_app
 from xpod_model.errors import TemplateError
 from xpod_proto import SamplingSpec
 
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+HI = {"messages": [{"role": "user", "content": "hi"}]}
+USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 EOS = 256
 VOCAB = 257
 # Exact in fp32, and long in decimal: any rounding on the way shows.
@@ -131,3 +137,9 @@ def says(text: str) -> list[int]:
 
 def app_of(engine: FakeEngine, **settings: Any) -> Any:
     return make_app(engine, ByteText(), ApiSettings(version="1.2.3", **settings))
+
+
+async def post(engine: FakeEngine, path: str, body: dict[str, Any]) -> httpx.Response:
+    transport = httpx.ASGITransport(app_of(engine))
+    async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
+        return await http.post(path, json=body)

@@ -6,21 +6,9 @@ import json
 import struct
 from typing import Any
 
-import httpx
 import pytest
 
-from router.api_fakes import EOS, LOGPROB, FakeEngine, app_of, says
-
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
-HI = {"messages": [{"role": "user", "content": "hi"}]}
-USAGE = {"stream": True, "stream_options": {"include_usage": True}}
-
-
-async def post(engine: FakeEngine, path: str, body: dict[str, Any]) -> httpx.Response:
-    transport = httpx.ASGITransport(app_of(engine))
-    async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
-        return await http.post(path, json=body)
+from router.api_fakes import CHAT, COMPLETIONS, EOS, HI, LOGPROB, USAGE, FakeEngine, post, says
 
 
 async def whole(engine: FakeEngine, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -7,24 +7,11 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from router.api_fakes import EOS, FakeEngine, app_of, says
+from router.api_fakes import CHAT, COMPLETIONS, EOS, HI, USAGE, FakeEngine, app_of, post, says
 from xpod.router.api import SessionError
-
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
-HI = {"messages": [{"role": "user", "content": "hi"}]}
-USAGE = {"stream": True, "stream_options": {"include_usage": True}}
-
-
-async def post(engine: FakeEngine, path: str, body: dict[str, Any]) -> httpx.Response:
-    transport = httpx.ASGITransport(app_of(engine))
-    async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
-        return await http.post(path, json=body)
-
 
 FAILURES = [
     (SessionError("no_worker", "every decode worker is gone"), "no_worker", "every decode worker is gone"),
