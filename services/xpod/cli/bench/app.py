@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typer
 
+from xpod.cli.bench.compare.command import compare
 from xpod.cli.bench.make_model import make_model
 from xpod.cli.bench.serve import serve
 
@@ -18,3 +19,4 @@ app = typer.Typer(
 )
 app.command("make-model")(make_model)
 app.command("serve")(serve)
+app.command("compare")(compare)

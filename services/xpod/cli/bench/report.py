@@ -53,7 +53,7 @@ def _tokens(good: Sequence[Outcome]) -> Json:
     known = [count for count in prompts if count is not None]
     return {
         "prompt": sum(known) if len(known) == len(prompts) else None,
-        "prompt_cached": sum(_cached(outcome) for outcome in good),
+        "prompt_cached": sum(outcome.trace.cached_tokens for outcome in good),
         "output": sum(outcome.trace.output_tokens for outcome in good),
         "counted_by_usage": sum(bool(outcome.trace.usage) for outcome in good),
         "counted_by_chunks": sum(not outcome.trace.usage for outcome in good),
@@ -113,8 +113,3 @@ def _one(outcome: Outcome, began: float) -> Json:
 def _prompt_tokens(outcome: Outcome) -> int | None:
     counted = outcome.trace.usage.get("prompt_tokens")
     return int(counted) if counted else outcome.job.prompt_tokens
-
-
-def _cached(outcome: Outcome) -> int:
-    details = outcome.trace.usage.get("prompt_tokens_details") or {}
-    return int(details.get("cached_tokens") or 0)

@@ -30,8 +30,9 @@ class Trace:
     started: float
     arrivals: list[float] = field(default_factory=list)
     """When each chunk with at least one token came."""
+    counts: list[int] = field(default_factory=list)
+    """How many tokens each of those had."""
     ended: float = 0.0
-    chunk_tokens: int = 0
     usage: dict[str, Any] = field(default_factory=dict)
     finish_reason: str = ""
     recoveries: int = 0
@@ -58,8 +59,8 @@ class Trace:
         self.recoveries = int((chunk.get("xpod") or {}).get("recoveries", self.recoveries))
         tokens = sum(self._take(choice) for choice in chunk.get("choices") or [])
         if tokens:
-            self.chunk_tokens += tokens
             self.arrivals.append(now)
+            self.counts.append(tokens)
 
     def finish(self) -> None:
         """The server closed the stream. Raises BadStream where it was not the end of an answer."""
@@ -72,6 +73,16 @@ class Trace:
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         ids = choice.get("token_ids")
         return len(ids) if ids is not None else int(bool(_text_of(choice)))
+
+    @property
+    def chunk_tokens(self) -> int:
+        return sum(self.counts)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of the prompt: those that the server says it did not compute."""
+        details = self.usage.get("prompt_tokens_details") or {}
+        return int(details.get("cached_tokens") or 0)
 
     @property
     def output_tokens(self) -> int:

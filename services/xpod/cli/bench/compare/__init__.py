@@ -1,0 +1,1 @@
+"""`xpod bench compare`: a pod and its peers, measured in turn."""
