@@ -35,6 +35,13 @@ class GatedMlp:
         return self.down(silu_mul(self.gate_up(x)))
 
 
+def run_gated(mlps: list[GatedMlp], x: Tensor, sizes: list[int]) -> list[Tensor]:
+    """x [sum of sizes, D] -> one [size, D] an MLP: each on its own rows, activated together."""
+    hidden = [mlp.gate_up(part) for mlp, part in zip(mlps, torch.split(x, sizes), strict=True)]
+    active = silu_mul(hidden[0] if len(hidden) == 1 else torch.cat(hidden))
+    return [mlp.down(part) for mlp, part in zip(mlps, torch.split(active, sizes), strict=True)]
+
+
 def silu_mul(gate_up: Tensor) -> Tensor:
     """[M, 2 * width] -> silu(left half) * right half, [M, width]; width is a multiple of 64.
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,31 @@ def test_int32_indices_do(experts: ExpertSet) -> None:
     x, row_of, expert_of = call(experts, 9, 40)
     narrow = experts.run(0, x, row_of.int(), expert_of.int())
     assert torch.equal(narrow, experts.run(0, x, row_of, expert_of))
+
+
+def test_arrays_do_and_are_best(experts: ExpertSet) -> None:
+    x, row_of, expert_of = call(experts, 9, 40)
+    expected = experts.run(0, x, row_of, expert_of)
+    for integer in (np.int64, np.int32, np.uint8):
+        arrays = (row_of.numpy().astype(integer), expert_of.numpy().astype(integer))
+        assert torch.equal(experts.run(0, x, *arrays), expected)
+
+
+def test_a_place_for_the_output(experts: ExpertSet) -> None:
+    x, row_of, expert_of = call(experts, 9, 40)
+    place = torch.full((42, 48), 7.0, dtype=experts.dtype)
+    out = experts.run(0, x, row_of, expert_of, out=place[1:41])
+    assert out.data_ptr() == place[1:41].data_ptr()
+    assert torch.equal(place[1:41], experts.run(0, x, row_of, expert_of))
+    assert (place[[0, 41]] == 7).all()
+
+
+def test_groups_of_any_size(experts: ExpertSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, row_of, expert_of = call(experts, 60, 300)
+    expected = experts.run(0, x, row_of, expert_of)
+    for pairs in (1, 50, 1000):
+        monkeypatch.setattr("xpod_model.experts.GROUP_PAIRS", pairs)
+        assert torch.equal(experts.run(0, x, row_of, expert_of), expected)
 
 
 def test_load_and_drop(oracle_dirs: dict[str, Path]) -> None:
