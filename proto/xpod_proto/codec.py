@@ -12,21 +12,14 @@ from typing import Any
 import msgpack
 from pydantic import ValidationError
 
+from xpod_proto.bare import read_bare
 from xpod_proto.errors import DecodeError
-from xpod_proto.registry import BY_CLASS, BY_TAG, Message
-from xpod_proto.tensor import EXT_TENSOR, Buffer, Tensor, pack_tensor, unpack_tensor
+from xpod_proto.pieces import EXT_PART, pieces_of
+from xpod_proto.registry import BY_TAG, Message
+from xpod_proto.tensor import EXT_TENSOR, Buffer, Tensor, unpack_tensor
 
 PROTOCOL_VERSION = 1
-EXT_PART = 2
 SHORT_ARRAY = 1024
-
-
-def _pack_default(value: object) -> object:
-    if isinstance(value, Tensor):
-        return msgpack.ExtType(EXT_TENSOR, pack_tensor(value))
-    if isinstance(value, Message):
-        return msgpack.ExtType(EXT_PART, encode(value))
-    raise TypeError(f"{type(value).__name__} has no wire form")
 
 
 def _unpack_part(code: int, payload: bytes) -> Tensor:
@@ -43,17 +36,13 @@ def _unpack_ext(code: int, payload: bytes) -> Tensor | Message:
 
 def encode(message: Message) -> bytes:
     """The wire form of `message`. Raises TypeError for a class that is not registered."""
-    entry = BY_CLASS.get(type(message))
-    if entry is None:
-        raise TypeError(f"{type(message).__name__} is not a registered message")
-    fields = [entry.tag, *(getattr(message, name) for name in entry.fields)]
-    packed: bytes = msgpack.packb(fields, default=_pack_default, use_bin_type=True)
-    return packed
+    return b"".join(pieces_of(message))
 
 
 def decode(data: Buffer) -> Message:
     """The message in `data`. Raises DecodeError, and nothing else, for bytes that are not one."""
-    return _decode(data, _unpack_ext)
+    message = read_bare(data)
+    return _decode(data, _unpack_ext) if message is None else message
 
 
 def _decode(data: Buffer, ext_hook: Callable[[int, bytes], object]) -> Message:

@@ -31,8 +31,13 @@ _CODES: dict[str, tuple[int, np.dtype[Any]]] = {
     "u32": (6, np.dtype("<u4")),
     "u16": (7, np.dtype("<u2")),
 }
-_BY_CODE = {code: (name, dtype) for name, (code, dtype) in _CODES.items()}
+_BY_CODE = {code: (name, dtype.itemsize) for name, (code, dtype) in _CODES.items()}
+_SIZES = {name: dtype.itemsize for name, (_, dtype) in _CODES.items()}
 _BY_NUMPY = {dtype: name for name, (_, dtype) in _CODES.items() if name != "bf16"}
+
+_HEADS = [struct.Struct(f"<BB{rank}I") for rank in range(MAX_RANK + 1)]
+_SHAPES = [struct.Struct(f"<{rank}I") for rank in range(MAX_RANK + 1)]
+_EXT = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
 
 Buffer = bytes | bytearray | memoryview
 
@@ -46,16 +51,11 @@ class Tensor:
     data: Buffer
 
     def __post_init__(self) -> None:
-        entry = _CODES.get(self.dtype)
-        if entry is None:
+        size = _SIZES.get(self.dtype)
+        if size is None:
             raise DecodeError(f"unknown tensor dtype {self.dtype!r}")
-        if len(self.shape) > MAX_RANK or any(size < 0 for size in self.shape):
-            raise DecodeError(f"bad tensor shape {self.shape}")
-        if math.prod(size or 1 for size in self.shape) * entry[1].itemsize > MAX_BYTES:
-            raise DecodeError(f"tensor shape {self.shape} is too large")  # an empty one too: numpy refuses it
-        expected, actual = math.prod(self.shape) * entry[1].itemsize, memoryview(self.data).nbytes
-        if actual != expected:
-            raise DecodeError(f"tensor of shape {self.shape} needs {expected} bytes, has {actual}")
+        if not _fits(size, self.shape, memoryview(self.data).nbytes):
+            raise DecodeError(_misfit(size, self.shape, memoryview(self.data).nbytes))
 
     @classmethod
     def of(cls, array: npt.NDArray[Any], dtype: str | None = None) -> Tensor:
@@ -65,8 +65,10 @@ class Tensor:
             raise TypeError(f"no wire type for {array.dtype}")
         if _CODES[name][1] != array.dtype:
             raise TypeError(f"{name} travels as {_CODES[name][1]}, not as {array.dtype}")
-        flat = np.ascontiguousarray(array)
-        return cls(name, array.shape, flat.reshape(-1).view(np.uint8).data)
+        if array.size == 0:
+            return cls(name, array.shape, b"")
+        whole = array if array.flags.c_contiguous else np.ascontiguousarray(array)
+        return cls(name, array.shape, whole.data.cast("B"))
 
     @classmethod
     def of_tokens(cls, tokens: Sequence[int]) -> Tensor:
@@ -95,15 +97,27 @@ class Tensor:
         return hash((self.dtype, self.shape, bytes(self.data)))
 
 
-def pack_tensor(tensor: Tensor) -> bytes:
-    """The extension payload of `tensor`."""
+def ext_head(code: int, size: int) -> bytes:
+    """What msgpack puts before an extension's payload of `size` bytes."""
+    if size in _EXT:
+        return struct.pack(">BB", _EXT[size], code)
+    if size < 1 << 8:
+        return struct.pack(">BBB", 0xC7, size, code)
+    if size < 1 << 16:
+        return struct.pack(">BHB", 0xC8, size, code)
+    if size < 1 << 32:
+        return struct.pack(">BIB", 0xC9, size, code)
+    raise ValueError(f"an extension of {size} bytes has no wire form")
+
+
+def tensor_head(tensor: Tensor) -> bytes:
+    """What an extension's payload has before the elements."""
     shape = tensor.shape
-    head = struct.pack(f"<BB{len(shape)}I", _CODES[tensor.dtype][0], len(shape), *shape)
-    return b"".join((head, tensor.data))
+    return _HEADS[len(shape)].pack(_CODES[tensor.dtype][0], len(shape), *shape)
 
 
 def unpack_tensor(payload: Buffer) -> Tensor:
-    """The inverse of `pack_tensor`; the elements are a view into `payload`. Raises DecodeError."""
+    """The tensor in an extension's payload; the elements are a view into it. Raises DecodeError."""
     view = memoryview(payload)
     if len(view) < 2:
         raise DecodeError("tensor frame is too short")
@@ -113,5 +127,45 @@ def unpack_tensor(payload: Buffer) -> Tensor:
     end = 2 + 4 * rank
     if rank > MAX_RANK or len(view) < end:
         raise DecodeError("tensor frame has a bad header")
-    shape = struct.unpack_from(f"<{rank}I", view, 2)
-    return Tensor(_BY_CODE[code][0], shape, view[end:])
+    return Tensor(_BY_CODE[code][0], _SHAPES[rank].unpack_from(view, 2), view[end:])
+
+
+def copy_tensor(payload: memoryview) -> Tensor | None:
+    """As `unpack_tensor`, with the elements copied out; None where that would raise."""
+    known = _BY_CODE.get(payload[0]) if len(payload) >= 2 else None
+    if known is None or payload[1] > MAX_RANK or len(payload) < (end := 2 + 4 * payload[1]):
+        return None
+    shape = _SHAPES[payload[1]].unpack_from(payload, 2)
+    if not _fits(known[1], shape, len(payload) - end):
+        return None
+    return _made(known[0], shape, bytes(payload[end:]))
+
+
+def _fits(item: int, shape: tuple[int, ...], nbytes: int) -> bool:
+    """Whether the shape is one, and takes exactly so many bytes."""
+    return (
+        len(shape) <= MAX_RANK
+        and min(shape, default=0) >= 0
+        and math.prod(shape) * item == nbytes
+        and (nbytes > 0 or math.prod(size or 1 for size in shape) * item <= MAX_BYTES)  # numpy's own bound
+    )
+
+
+def _misfit(item: int, shape: tuple[int, ...], nbytes: int) -> str:
+    if len(shape) > MAX_RANK or any(size < 0 for size in shape):
+        return f"bad tensor shape {shape}"
+    if math.prod(size or 1 for size in shape) * item > MAX_BYTES:
+        return f"tensor shape {shape} is too large"  # an empty one too: numpy refuses it
+    return f"tensor of shape {shape} needs {math.prod(shape) * item} bytes, has {nbytes}"
+
+
+_set_dtype, _set_shape, _set_data = (Tensor.__dict__[name].__set__ for name in ("dtype", "shape", "data"))
+
+
+def _made(dtype: str, shape: tuple[int, ...], data: Buffer) -> Tensor:
+    """A tensor whose parts are known to fit: what `Tensor(...)` gives, without looking again."""
+    tensor = object.__new__(Tensor)
+    _set_dtype(tensor, dtype)
+    _set_shape(tensor, shape)
+    _set_data(tensor, data)
+    return tensor

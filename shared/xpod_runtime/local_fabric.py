@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from xpod_runtime.errors import BusClosed, Disconnected
 from xpod_runtime.fault_plan import Delivery, Fault, FaultPlan, subject_matches
-from xpod_runtime.wire import Deliver, Frame, Stop, Wire
+from xpod_runtime.wire import Deliver, Frame, Pieces, Stop, Wire
 
 PENDING_BYTES = 64 * 1024 * 1024
 """What a member keeps for later while it is disconnected, as NatsBus does."""
@@ -167,9 +167,10 @@ class LocalWire(Wire):
             if subject_matches(interest.pattern, frame.reply):
                 asyncio.get_running_loop().call_soon(interest.deliver, answer)
 
-    async def send(self, subject: str, data: bytes, reply: str = "") -> None:
+    async def send(self, subject: str, pieces: Pieces, reply: str = "") -> None:
         if self._closed:
             raise BusClosed("the connection is closed")
+        data = b"".join(pieces)
         frame = Frame(subject, reply, data)
         if self._connected:
             self._fabric.route(self, frame)

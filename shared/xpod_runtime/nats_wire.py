@@ -24,7 +24,7 @@ from xpod_runtime.errors import (
     SlowConsumer,
 )
 from xpod_runtime.nats_transport import DirectTransport
-from xpod_runtime.wire import Deliver, Frame, Stop, Wire
+from xpod_runtime.wire import Deliver, Frame, Pieces, Stop, Wire
 
 RECONNECT_WAIT = 0.05
 """Seconds between attempts to reconnect."""
@@ -92,16 +92,18 @@ class NatsWire(Wire):
     def new_inbox(self) -> str:
         return self._client.new_inbox()
 
-    async def send(self, subject: str, data: bytes, reply: str = "") -> None:
+    async def send(self, subject: str, pieces: Pieces, reply: str = "") -> None:
         if not subject.isprintable() or " " in subject or not subject:
             raise ValueError(f"not a subject: {subject!r}")
-        if len(data) > self.max_payload:
-            raise MessageTooLarge(f"{len(data)} bytes to {subject}, the server takes {self.max_payload}")
+        size = sum(map(len, pieces))
+        if size > self.max_payload:
+            raise MessageTooLarge(f"{size} bytes to {subject}, the server takes {self.max_payload}")
         # What nats-py has buffered must go first.
         if self._client.is_connected and not self._client.pending_data_size:
-            await self._transport.publish(subject, reply, data)
+            if not self._transport.publish(subject, reply, pieces, size):
+                await self._transport.until_writable()
         else:
-            await self._send_later(subject, data, reply)
+            await self._send_later(subject, b"".join(pieces), reply)
 
     async def _send_later(self, subject: str, data: bytes, reply: str) -> None:
         try:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from xpod_proto import Credit, ErrorReply, Message, encode
+from xpod_proto import Credit, ErrorReply, Message, pieces_of
 from xpod_runtime.chunks import Cut
 from xpod_runtime.errors import BusError, MessageTooLarge, RemoteError, TransferFailed
+from xpod_runtime.wire import Pieces
 
-SendTo = Callable[[str, bytes], Awaitable[None]]
+SendTo = Callable[[str, Pieces], Awaitable[None]]
 
 
 def error_of(reply: ErrorReply) -> RemoteError | BusError:
@@ -62,7 +63,7 @@ class Sending:
                 await self._wait_for(lambda index=index: index < self._upto)  # type: ignore[misc]
                 if self.done.done():
                     break
-                await send(self._inbox, encode(self._cut.chunk(index)))
+                await send(self._inbox, pieces_of(self._cut.chunk(index)))
             await self._wait_for(lambda: self._wants_answer)
             return await self.done
         finally:

@@ -7,8 +7,11 @@ Does not know: messages, requests, chunks or codecs (see `wire_bus`), nor any pa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
+
+Pieces = Sequence[bytes | bytearray | memoryview]
+"""The bytes of one frame, in pieces."""
 
 
 class Frame(NamedTuple):
@@ -49,9 +52,10 @@ class Wire(ABC):
         """A subject prefix that nobody else uses."""
 
     @abstractmethod
-    async def send(self, subject: str, data: bytes, reply: str = "") -> None:
+    async def send(self, subject: str, pieces: Pieces, reply: str = "") -> None:
         """Publishes. With `reply` and no subscriber, a `no_responders` frame comes back to `reply`.
 
+        `pieces` are lent until this returns: what is not sent by then has been copied.
         Raises Disconnected when there is no connection and no room to buffer, BusClosed after close.
         """
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 
-from xpod_proto import ChunkOpen, DecodeError, ErrorReply, Message, decode, encode
+from xpod_proto import ChunkOpen, DecodeError, ErrorReply, Message, decode, pieces_of, size_of
+from xpod_runtime.asking import Ask, Asking
 from xpod_runtime.bus import Bus, Handler, Subscription
 from xpod_runtime.chunks import Cut
 from xpod_runtime.errors import (
@@ -31,7 +31,7 @@ from xpod_runtime.receiving import Limits, Receiving
 from xpod_runtime.sending import Sending, error_of
 from xpod_runtime.serving import Serving
 from xpod_runtime.tasks import Tasks
-from xpod_runtime.wire import Frame, Stop, Wire
+from xpod_runtime.wire import Frame, Pieces, Stop, Wire
 
 HEADROOM = 16 * 1024
 """Bytes below the wire's largest frame that a message may use, so that a chunk's envelope fits too."""
@@ -46,12 +46,11 @@ class WireBus(Bus):
         self._wire = wire
         self._payload_limit = payload_limit or wire.max_payload - HEADROOM
         self._limits = limits or Limits()
-        self._loop = asyncio.get_running_loop()
         self._tasks = Tasks()
         self._inbox = Inbox(wire.new_inbox(), self._answer_stray)
         self._receiving = Receiving(self._inbox, self._post, self._limits)
         self._serving = Serving(self._tasks, self._receiving, self._answer, self._post)
-        self._requests: set[asyncio.Future[Message]] = set()
+        self._asking = Asking(self._inbox)
         self._sendings: set[Sending] = set()
         self._reconnected: list[Callable[[], None]] = []
         self._disconnected: list[Callable[[], None]] = []
@@ -82,22 +81,18 @@ class WireBus(Bus):
 
     async def publish(self, subject: str, message: Message) -> None:
         self._check_open()
-        data = encode(message)
-        if len(data) <= self._payload_limit:
-            await self._wire.send(subject, data)
-        else:
-            await self._send_chunked(subject, data, wants_answer=False)
+        await self._send(subject, pieces_of(message))
 
     async def request(self, subject: str, message: Message, *, timeout: float) -> Message:
         self._check_open()
         if not self._wire.is_connected:
             raise Disconnected(f"no connection for a request to {subject}")
-        data = encode(message)
-        if len(data) <= self._payload_limit:
-            return await self._ask(subject, data, timeout)
+        pieces = pieces_of(message)
+        if size_of(pieces) <= self._payload_limit:
+            return await self._ask(subject, pieces, timeout)
         try:
             async with asyncio.timeout(timeout):
-                answer = await self._send_chunked(subject, data, wants_answer=True)
+                answer = await self._send_chunked(subject, pieces, wants_answer=True)
         except TimeoutError:
             raise DeadlineExceeded(f"no answer from {subject} in {timeout:g} s") from None
         assert answer is not None
@@ -119,58 +114,39 @@ class WireBus(Bus):
         self._closed = self._serving.closed = True
         self._receiving.close()
         self._fail_waiting(BusClosed("the bus was closed"))
+        self._asking.stop()
         await self._tasks.cancel()
         await self._wire.close()
 
     # -- requests ---------------------------------------------------------------------------------------
 
-    async def _ask(self, subject: str, data: bytes, timeout: float) -> Message:
-        answer: asyncio.Future[Message] = self._loop.create_future()
-
-        def settle(frame: Frame) -> None:
-            self._settle(answer, subject, frame)
-
-        def expire() -> None:
-            if not answer.done():
-                answer.set_exception(DeadlineExceeded(f"no answer from {subject} in {timeout:g} s"))
-
-        reply = self._inbox.open(settle)
-        timer = self._loop.call_later(timeout, expire)
-        self._requests.add(answer)
+    async def _ask(self, subject: str, pieces: Pieces, timeout: float) -> Message:
+        ask = self._asking.open(subject, timeout, self._settle)
         try:
-            await self._wire.send(subject, data, reply)
-            return await answer
+            await self._wire.send(subject, pieces, ask.reply)
+            return await ask.answer
         finally:
-            timer.cancel()
-            self._inbox.close(reply)
-            self._requests.discard(answer)
-            answer.cancel()
+            self._asking.close(ask)
 
-    def _settle(self, answer: asyncio.Future[Message], subject: str, frame: Frame) -> None:
-        if answer.done():  # too late, or twice
-            return
-        message = self._read_answer(subject, frame)
+    def _settle(self, ask: Ask, frame: Frame) -> None:
+        message = self._read_answer(ask.subject, frame)
         if isinstance(message, BusError):
-            answer.set_exception(message)
+            ask.fail(message)
         elif isinstance(message, ErrorReply):
-            answer.set_exception(error_of(message))
+            ask.fail(error_of(message))
         elif isinstance(message, ChunkOpen) and frame.reply:
-            self._collect(message, frame, lambda whole: self._settle(answer, subject, whole), answer)
+            self._collect(message, frame, ask.deliver, ask.fail)
         else:
-            answer.set_result(message)
+            ask.give(message)
 
     def _collect(
         self,
         opened: ChunkOpen,
         frame: Frame,
         complete: Callable[[Frame], None],
-        answer: asyncio.Future[Any],
+        fail: Callable[[XpodError], None],
     ) -> None:
         """Takes in a chunked answer; a failure of the transfer fails the request."""
-
-        def fail(error: XpodError) -> None:
-            if not answer.done():
-                answer.set_exception(error)
 
         def whole(payload: memoryview) -> None:
             complete(Frame(frame.subject, "", payload))
@@ -188,14 +164,16 @@ class WireBus(Bus):
     # -- sending ----------------------------------------------------------------------------------------
 
     async def _answer(self, reply: str, answer: Message) -> None:
-        data = encode(answer)
-        if len(data) <= self._payload_limit:
-            await self._wire.send(reply, data)
-        else:
-            await self._send_chunked(reply, data, wants_answer=False)
+        await self._send(reply, pieces_of(answer))
 
-    async def _send_chunked(self, subject: str, data: bytes, *, wants_answer: bool) -> Message | None:
-        cut = Cut(uuid.uuid4().hex, data, self._payload_limit)
+    async def _send(self, subject: str, pieces: Pieces) -> None:
+        if size_of(pieces) <= self._payload_limit:
+            await self._wire.send(subject, pieces)
+        else:
+            await self._send_chunked(subject, pieces, wants_answer=False)
+
+    async def _send_chunked(self, subject: str, pieces: Pieces, *, wants_answer: bool) -> Message | None:
+        cut = Cut(uuid.uuid4().hex, b"".join(pieces), self._payload_limit)
         sending = Sending(cut, wants_answer=wants_answer, patience=self._limits.patience)
 
         def receive(frame: Frame) -> None:
@@ -203,14 +181,14 @@ class WireBus(Bus):
             if isinstance(message, BusError):
                 sending.fail(message)
             elif isinstance(message, ChunkOpen) and frame.reply:
-                self._collect(message, frame, receive, sending.done)
+                self._collect(message, frame, receive, sending.fail)
             else:
                 sending.receive(message)
 
         reply = self._inbox.open(receive)
         self._sendings.add(sending)
         try:
-            await self._wire.send(subject, encode(cut.opening()), reply)
+            await self._wire.send(subject, pieces_of(cut.opening()), reply)
             return await sending.run(self._wire.send)
         finally:
             self._sendings.discard(sending)
@@ -227,7 +205,7 @@ class WireBus(Bus):
 
     async def _send_quietly(self, subject: str, message: Message) -> None:
         try:
-            await self._wire.send(subject, encode(message))
+            await self._wire.send(subject, pieces_of(message))
         except BusError as error:
             log.warning("notice lost", message=type(message).__name__, code=error.code, error=str(error))
 
@@ -238,9 +216,7 @@ class WireBus(Bus):
             raise BusClosed("the bus was closed")
 
     def _fail_waiting(self, error: BusError) -> None:
-        for answer in list(self._requests):
-            if not answer.done():
-                answer.set_exception(error)
+        self._asking.fail_all(error)
         for sending in list(self._sendings):
             sending.fail(error)
 

@@ -203,9 +203,9 @@ async def test_a_bad_message_is_answered_counted_and_survived(make_bus: MakeBus)
     subject = fresh()
     await listen(server, subject, echo)
     with pytest.raises(RemoteError) as caught:
-        await asker._ask(subject, b"\xc1 not msgpack", LIMIT)
+        await asker._ask(subject, (b"\xc1 not msgpack",), LIMIT)
     assert caught.value.code == "bad_message"
-    await asker._wire.send(subject, b"")
+    await asker._wire.send(subject, (b"",))
     assert await asker.request(subject, Ack("good"), timeout=LIMIT) == Ack("good")
     assert server.bad_messages == 2
 
@@ -369,4 +369,4 @@ async def test_a_cancelled_request_leaves_nothing_behind(make_bus: MakeBus) -> N
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert len(asker._inbox) == 0
-    assert not asker._requests
+    assert not asker._asking

@@ -1,0 +1,41 @@
+"""What is lent to the transport is sent as it was, however much of it the socket takes."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlparse
+
+from xpod_runtime.nats_transport import MOST_PIECES, DirectTransport
+from xpod_runtime.testing import LIMIT
+
+
+async def test_pieces_may_change_once_publish_has_returned() -> None:
+    served: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await served.put((reader, writer))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport = DirectTransport()
+    await transport.connect(urlparse(f"nats://127.0.0.1:{port}"), 0, LIMIT)
+    expected, writable = b"", True
+    for number in range(40):
+        data = bytearray([number]) * 300_000
+        writable = transport.publish("a", "b", [b"head", memoryview(data)], len(data) + 4)
+        expected += b"PUB a b 300004\r\nhead" + data + b"\r\n"
+        data[:] = bytes(len(data))
+    assert not writable
+    many = [b"x"] * (2 * MOST_PIECES)
+    transport.publish("a", "", many, len(many))
+    expected += b"PUB a  1024\r\n" + b"x" * len(many) + b"\r\n"
+    reader, writer = await served.get()
+    async with asyncio.timeout(LIMIT):
+        assert await reader.readexactly(len(expected)) == expected
+        await transport.until_writable()
+    writer.close()
+    await writer.wait_closed()
+    transport.close()
+    async with asyncio.timeout(LIMIT):
+        await transport.wait_closed()
+    server.close()
