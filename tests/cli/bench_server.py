@@ -66,6 +66,12 @@ def whole(request: Request) -> None:
     request.say(*tokens, usage(len(request.body["prompt"]), count), "[DONE]")
 
 
+class Listener(ThreadingHTTPServer):
+    """For many clients who come at once."""
+
+    request_queue_size = 64
+
+
 @contextmanager
 def serving(respond: Respond = whole) -> Iterator[Server]:
     server = Server(respond)
@@ -91,7 +97,7 @@ def serving(respond: Respond = whole) -> Iterator[Server]:
         def log_message(self, format: str, *arguments: object) -> None:
             """Nobody reads it."""
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http = Listener(("127.0.0.1", 0), Handler)
     server.url = f"http://127.0.0.1:{http.server_port}"
     thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -10,6 +10,7 @@ import typer
 
 from xpod.cli.bench.compare.command import compare
 from xpod.cli.bench.make_model import make_model
+from xpod.cli.bench.readme import table
 from xpod.cli.bench.serve import serve
 
 app = typer.Typer(
@@ -20,3 +21,4 @@ app = typer.Typer(
 app.command("make-model")(make_model)
 app.command("serve")(serve)
 app.command("compare")(compare)
+app.command("table")(table)
