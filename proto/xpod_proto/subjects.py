@@ -20,6 +20,11 @@ def mailbox(pod: str, kind: str, member: str) -> str:
     return f"{_token(pod)}.{VERSION}.{_token(kind)}.{_token(member)}"
 
 
+def calls(pod: str, shard: str) -> str:
+    """The calls of one expert shard: apart from its mailbox, because the thread that computes reads them itself."""
+    return f"{mailbox(pod, 'expert', shard)}.calls"
+
+
 def tokens(pod: str, session: str) -> str:
     """The token stream of one session."""
     return f"{_token(pod)}.{VERSION}.tokens.{_token(session)}"

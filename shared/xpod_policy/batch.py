@@ -8,6 +8,7 @@ Source: continuous batching as in Orca (Yu et al., OSDI 2022); room reserved for
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xpod_policy.blocks import blocks_for
@@ -121,3 +122,22 @@ class Batch:
             sequence.known += grew
             if work.count == 1:  # where a step has no room for all, everyone gets a turn
                 self._running.move_to_end(work.id)
+
+
+def micro_batches(counts: Sequence[int], most: int, smallest: int) -> list[slice]:
+    """Cut pieces of work of `counts` tokens, in order, into at most `most` runs of about equally many tokens.
+
+    There are fewer where a run would have less than `smallest` tokens on average, or no piece of its own.
+    """
+    parts = max(1, min(most, len(counts), sum(counts) // max(1, smallest)))
+    cuts, done = [0], 0
+    for index, count in enumerate(counts):
+        left = parts - len(cuts)  # cuts still to make
+        if (
+            index > cuts[-1]
+            and left
+            and (done + count / 2 >= sum(counts) * len(cuts) / parts or len(counts) - index <= left)
+        ):
+            cuts.append(index)
+        done += count
+    return [slice(begin, end) for begin, end in zip(cuts, [*cuts[1:], len(counts)], strict=True)]

@@ -6,13 +6,14 @@ Placement is what shards should hold; holdings are what they do hold, and routin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 Layers = Mapping[int, bytes]
-NOBODY = -1
+NOBODY, UNWANTED = -1, -2
+MANY = 1 << 30
 
 
 def to_bitmap(experts: Iterable[int], total: int) -> bytes:
@@ -51,85 +52,112 @@ class ShardRows:
     slot: npt.NDArray[np.int64]
 
 
-@dataclass
-class RoutingTable:
-    """Who serves each expert, from the holdings heard so far."""
+@dataclass(frozen=True, slots=True)
+class _Routes:
+    """One state of the table, never changed: shards in order, what they hold, and who serves which expert."""
 
-    experts: int
-    moe_layers: tuple[int, ...]
-    _held: dict[str, dict[int, frozenset[int]]] = field(default_factory=dict)
-    _owners: dict[int, npt.NDArray[np.int32]] = field(default_factory=dict)
-    _order: tuple[str, ...] = ()
+    order: tuple[str, ...]
+    held: Mapping[str, Mapping[int, frozenset[int]]]
+    owners: Mapping[int, npt.NDArray[np.int32]]
+
+
+class RoutingTable:
+    """Who serves each expert, from the holdings heard so far. One thread may change it while others read."""
+
+    def __init__(self, experts: int, moe_layers: tuple[int, ...]) -> None:
+        self.experts, self.moe_layers = experts, moe_layers
+        self._now = _Routes((), {}, {})
 
     def update(self, shard: str, layers: Layers) -> None:
         """The shard says that it holds exactly this."""
-        self._held[shard] = unpacked(layers)
-        self._rebuild()
+        self._rebuild({**self._now.held, shard: unpacked(layers)})
 
     def remove(self, shard: str) -> None:
         """The shard is gone, or must not be used."""
-        if self._held.pop(shard, None) is not None:
-            self._rebuild()
+        if shard in self._now.held:
+            self._rebuild({name: held for name, held in self._now.held.items() if name != shard})
 
     @property
     def held(self) -> Mapping[str, Mapping[int, frozenset[int]]]:
         """Shard → layer → experts, as last heard."""
-        return self._held
+        return self._now.held
 
     @property
     def shards(self) -> tuple[str, ...]:
-        return self._order
+        return self._now.order
 
     def holders(self, layer: int, expert: int) -> tuple[str, ...]:
         """Every shard that holds the expert."""
-        return tuple(shard for shard in self._order if expert in self._held[shard].get(layer, ()))
+        return _holders(self._now, layer, expert)
 
     def missing(self) -> list[tuple[int, int]]:
         """(layer, expert) pairs that nobody holds; empty means that the model is whole."""
         return [
             (layer, int(expert))
             for layer in self.moe_layers
-            for expert in np.flatnonzero(self._owner_row(layer) == NOBODY)
+            for expert in np.flatnonzero(self._owner_row(self._now, layer) == NOBODY)
         ]
 
-    def _owner_row(self, layer: int) -> npt.NDArray[np.int32]:
-        row = self._owners.get(layer)
+    def _owner_row(self, routes: _Routes, layer: int) -> npt.NDArray[np.int32]:
+        row = routes.owners.get(layer)
         return np.full(self.experts, NOBODY, np.int32) if row is None else row
 
-    def _rebuild(self) -> None:
-        self._order = tuple(sorted(self._held))
-        self._owners = {layer: self._assign(layer, frozenset()) for layer in self.moe_layers}
+    def _rebuild(self, held: Mapping[str, Mapping[int, frozenset[int]]]) -> None:
+        routes = _Routes(tuple(sorted(held)), held, {})
+        owners = {layer: self._assign(routes, layer, frozenset()) for layer in self.moe_layers}
+        self._now = replace(routes, owners=owners)
 
-    def _assign(self, layer: int, avoid: frozenset[str]) -> npt.NDArray[np.int32]:
+    def _assign(self, routes: _Routes, layer: int, avoid: frozenset[str]) -> npt.NDArray[np.int32]:
         """One holder an expert, rare experts first, each to the holder with the least to do so far."""
-        load = dict.fromkeys(self._order, 0)
+        load = dict.fromkeys(routes.order, 0)
         owner = np.full(self.experts, NOBODY, np.int32)
         holders = {
-            expert: [shard for shard in self.holders(layer, expert) if shard not in avoid]
+            expert: [shard for shard in _holders(routes, layer, expert) if shard not in avoid]
             for expert in range(self.experts)
         }
         for expert in sorted(holders, key=lambda e: (len(holders[e]), e)):
             if holders[expert]:
                 shard = min(holders[expert], key=lambda s: (load[s], s))
                 load[shard] += 1
-                owner[expert] = self._order.index(shard)
+                owner[expert] = routes.order.index(shard)
         return owner
 
     def split(
-        self, layer: int, experts: npt.NDArray[np.integer], avoid: frozenset[str] = frozenset()
+        self,
+        layer: int,
+        experts: npt.NDArray[np.integer],
+        avoid: frozenset[str] = frozenset(),
+        most: int = MANY,
     ) -> tuple[list[ShardRows], npt.NDArray[np.bool_]]:
         """Split a layer's choices `[T, K]` by shard, leaving out the shards in `avoid`.
 
-        Returns the parts and a mask `[T, K]` of pairs that nobody (else) holds. Pairs of a part are in
-        (token, slot) order. A negative expert marks a pair that is not wanted.
+        A part has at most `most` pairs, in (token, slot) order. Returns the parts and a mask `[T, K]` of pairs that
+        nobody (else) holds. A negative expert marks a pair that is not wanted.
         """
-        owner = self._assign(layer, avoid) if avoid else self._owner_row(layer)
-        wanted = experts >= 0
-        who = np.where(wanted, owner[np.where(wanted, experts, 0)], NOBODY)  # [T, K]
+        routes = self._now
+        owner = self._assign(routes, layer, avoid) if avoid else self._owner_row(routes, layer)
+        who = owner[experts]  # [T, K]; what a negative expert gets is overwritten
+        who[experts < 0] = UNWANTED
         parts = []
-        for index in np.unique(who[who != NOBODY]):
+        for index, shard in enumerate(routes.order):
             token, slot = np.nonzero(who == index)
-            rows, row_of = np.unique(token, return_inverse=True)
-            expert_of = experts[token, slot].astype(np.int32)
-            parts.append(ShardRows(self._order[index], rows, row_of.astype(np.int32), expert_of, token, slot))
-        return parts, wanted & (who == NOBODY)
+            for begin in range(0, token.size, most):
+                end = begin + most
+                parts.append(_part(shard, experts, token[begin:end], slot[begin:end]))
+        return parts, who == NOBODY
+
+
+def _holders(routes: _Routes, layer: int, expert: int) -> tuple[str, ...]:
+    return tuple(shard for shard in routes.order if expert in routes.held[shard].get(layer, ()))
+
+
+def _part(
+    shard: str,
+    experts: npt.NDArray[np.integer],
+    token: npt.NDArray[np.int64],
+    slot: npt.NDArray[np.int64],
+) -> ShardRows:
+    used = np.zeros(len(experts), np.bool_)
+    used[token] = True
+    row_of = (np.cumsum(used, dtype=np.int32) - 1)[token]
+    return ShardRows(shard, np.flatnonzero(used), row_of, experts[token, slot].astype(np.int32), token, slot)

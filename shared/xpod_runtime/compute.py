@@ -10,13 +10,15 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import structlog
 
 P = ParamSpec("P")
 R = TypeVar("R")
+IDLE_SECONDS = 10.0
 log = structlog.get_logger(__name__)
 
 
@@ -27,9 +29,15 @@ class _Job(NamedTuple):
 
 
 class ComputeThread:
-    """Runs functions one after another on a thread of its own, in the order of `run` calls."""
+    """Runs functions one after another on a thread of its own, in the order of `run` calls.
+
+    A long piece of work lets others in with `breathe`; it learns of them by `nudge`, which is called, from any
+    thread, whenever work was handed over. `idle` is called on the thread every IDLE_SECONDS without work.
+    """
 
     def __init__(self, name: str = "compute", initializer: Callable[[], None] | None = None) -> None:
+        self.nudge: Callable[[], None] = _nothing
+        self.idle: Callable[[], None] = _nothing
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._initializer = initializer
         self._busy = 0.0
@@ -62,7 +70,27 @@ class ComputeThread:
         result: asyncio.Future[R] = loop.create_future()
         self._waiting += 1
         self._jobs.put(_Job(lambda: function(*args, **kwargs), loop, result))
+        self.nudge()
         return await result
+
+    def breathe(self) -> None:
+        """Called by work on the thread: does what was handed over meanwhile."""
+        while not self._jobs.empty():
+            job = self._jobs.get_nowait()
+            if job is None:  # the end of the thread is for `_work` to see
+                self._jobs.put(None)
+                return
+            self._do(job)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Called by work on the thread: what happens inside does not count as busy."""
+        self._busy += time.perf_counter() - self._since
+        self._since = 0.0
+        try:
+            yield
+        finally:
+            self._since = time.perf_counter()
 
     async def close(self) -> None:
         """Finishes the work handed over so far and ends the thread. Calling it twice is fine."""
@@ -74,15 +102,25 @@ class ComputeThread:
     def _work(self) -> None:
         if self._initializer is not None:
             self._initializer()
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             self._since = time.perf_counter()
-            outcome, error = _attempt(job)
+            self._do(job)
             self._busy += time.perf_counter() - self._since
             self._since = 0.0
+
+    def _next(self) -> _Job | None:
+        while True:
             try:
-                job.loop.call_soon_threadsafe(self._settle, job.result, outcome, error)
-            except RuntimeError:  # the loop is closed: nobody is left to hear of it
-                log.warning("result lost, the event loop is closed")
+                return self._jobs.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                self.idle()
+
+    def _do(self, job: _Job) -> None:
+        outcome, error = _attempt(job)
+        try:
+            job.loop.call_soon_threadsafe(self._settle, job.result, outcome, error)
+        except RuntimeError:  # the loop is closed: nobody is left to hear of it
+            log.warning("result lost, the event loop is closed")
 
     def _settle(self, result: asyncio.Future[Any], outcome: Any, error: BaseException | None) -> None:
         self._waiting -= 1
@@ -92,6 +130,10 @@ class ComputeThread:
             result.set_result(outcome)
         else:
             result.set_exception(error)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _attempt(job: _Job) -> tuple[Any, BaseException | None]:

@@ -101,6 +101,7 @@ class Pod:
             await bus.close()
         member = self.members.pop(name)
         member.tree.stop()
+        await member.teardown()
 
     async def stop(self) -> None:
         for kind in reversed(KINDS):

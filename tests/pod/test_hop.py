@@ -13,6 +13,8 @@ from xpod.common.experts import ExpertDirectory
 from xpod_policy.holdings import to_bitmap
 from xpod_policy.membership import Change, Member
 from xpod_proto import ExpertCall, ExpertReply, Holdings, Message, Tensor, subjects
+from xpod_runtime.compute import ComputeThread
+from xpod_runtime.line import BusLine
 from xpod_runtime.local_bus import LocalBus, LocalFabric
 from xpod_runtime.testing import LIMIT, Recorder
 
@@ -49,15 +51,22 @@ class Bench:
             return await (answer if answers else silence)(message)
 
         bus = LocalBus(self.fabric, name)
-        await bus.subscribe(subjects.mailbox("pod", "expert", name), handler)
+        await bus.subscribe(subjects.calls("pod", name), handler)
         await self.holds(name, *experts)
 
     async def holds(self, name: str, *experts: int, incarnation: str = "one") -> None:
         layers = {LAYER: to_bitmap(experts, EXPERTS)}
         await self.directory.on_holdings(Holdings(name, incarnation, 1, layers))
 
-    def hop(self, **options: float) -> Hop:
-        return Hop(self.bus, "pod", self.directory, "fp32", **options)
+    async def exchange(self, **options: float) -> np.ndarray:
+        """What the shards make of the rows; asked, as always, on the computing thread."""
+        compute = ComputeThread()
+        hop = Hop(BusLine(self.bus), "pod", self.directory, "fp32", compute, **options)
+        try:
+            return await compute.run(hop.experts, LAYER, ROWS, CHOSEN)
+        finally:
+            hop.close()
+            await compute.close()
 
 
 def expected() -> np.ndarray:
@@ -68,7 +77,7 @@ async def test_rows_come_back_in_their_slots() -> None:
     bench = Bench()
     await bench.shard("expert-0", 0, 2)
     await bench.shard("expert-1", 1, 3)
-    out = await bench.hop().experts(LAYER, ROWS, CHOSEN)
+    out = await bench.exchange()
     assert np.array_equal(out, expected())
     assert len(bench.asked.messages) == 2, "one call a shard"
 
@@ -76,7 +85,7 @@ async def test_rows_come_back_in_their_slots() -> None:
 async def test_a_shard_that_began_anew_is_not_waited_for() -> None:
     bench = Bench()
     await bench.shard("expert-0", 0, 1, 2, 3, answers=False)
-    waiting = asyncio.create_task(bench.hop(call_timeout=3600).experts(LAYER, ROWS, CHOSEN))
+    waiting = asyncio.create_task(bench.exchange(call_timeout=3600))
     await bench.asked.wait()
     await bench.shard("expert-1", 0, 1, 2, 3)
     await bench.directory.on_member(Change(replace(SHARD, incarnation="two"), "up", "hello", reborn=True))
@@ -88,8 +97,8 @@ async def test_experts_that_nobody_holds_are_waited_for_and_then_missed() -> Non
     bench = Bench()
     await bench.shard("expert-0", 0, 1, 2)
     with pytest.raises(ExpertsUnavailable, match="expert 3 of layer 0"):
-        await bench.hop(patience=0.01).experts(LAYER, ROWS, CHOSEN)
-    waiting = asyncio.create_task(bench.hop(patience=3600).experts(LAYER, ROWS, CHOSEN))
+        await bench.exchange(patience=0.01)
+    waiting = asyncio.create_task(bench.exchange(patience=3600))
     await bench.shard("expert-1", 3)
     async with asyncio.timeout(LIMIT):
         assert np.array_equal(await waiting, expected())

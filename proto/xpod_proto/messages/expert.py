@@ -23,6 +23,11 @@ class ExpertCall(Message):
 
 @message(97)
 class ExpertReply(Message):
-    """One output row a pair, in the order of the call: `rows` `[P, D]`."""
+    """One output row a pair, in the order of the call: `rows` `[P, D]`.
+
+    `queued_us` and `computed_us`: how long the call waited at the shard, and how long its layer took there.
+    """
 
     rows: Tensor
+    queued_us: Annotated[int, Field(ge=0)] = 0
+    computed_us: Annotated[int, Field(ge=0)] = 0

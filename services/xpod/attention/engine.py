@@ -8,23 +8,21 @@ torch work happens on the worker's compute thread; between steps, sequences join
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import numpy.typing as npt
 import torch
 
 from xpod.attention.hop import Hop
+from xpod.attention.passes import Passes
 from xpod.attention.pool import block_data
 from xpod.attention.sequence import Sequence, to_sampling
-from xpod_model.attention_half import AttentionHalf, ExpertBatch, Segment
-from xpod_model.bits import from_bits, to_bits
+from xpod_model.attention_half import AttentionHalf, Segment
 from xpod_model.kv import KVCache
 from xpod_model.sampler import Sampled, sample, sample_greedy
-from xpod_policy.batch import Batch, Work
+from xpod_policy.batch import Batch, Work, micro_batches
 from xpod_policy.blocks import BLOCK_TOKENS, BlockRef, block_refs, covering
 from xpod_proto import BlockData, TokenEvent
 from xpod_runtime.compute import ComputeThread
@@ -49,11 +47,6 @@ class Full(XpodError):
     code = "busy"
 
 
-Array = npt.NDArray[Any]
-Asked = tuple[int, Array, Array]
-Forward = Generator[ExpertBatch, torch.Tensor, torch.Tensor]
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one step did: sequences with the token that each of them sampled, and blocks that became full."""
@@ -63,7 +56,11 @@ class Step:
 
 
 class Engine:
-    """Sequences, their KV, and the step. `root` is the namespace of block names; `eos` ends sequences."""
+    """Sequences, their KV, and the step. `root` is the namespace of block names; `eos` ends sequences.
+
+    A step runs as up to `micro_batches` forward passes of at least `micro_batch_tokens` tokens that take turns:
+    while one waits for its experts, the other computes attention (xDeepServe, 2508.02520, and MegaScale-Infer).
+    """
 
     def __init__(
         self,
@@ -75,14 +72,18 @@ class Engine:
         *,
         root: bytes,
         eos: tuple[int, ...],
+        micro_batches: int = 1,
+        micro_batch_tokens: int = 1,
     ) -> None:
         self._half = half
         self._cache = cache
         self.batch = batch
-        self._hop = hop
+        self._passes = Passes(half, cache, hop)
         self._compute = compute
         self._root = root
         self._eos = eos
+        self.micro_batches = micro_batches
+        self.micro_batch_tokens = micro_batch_tokens
         self.sequences: dict[str, Sequence] = {}
         self._busy: set[str] = set()
         self._leaving: set[str] = set()
@@ -157,31 +158,28 @@ class Engine:
             segments = [
                 seq.segment(work.start, work.count) for seq, work in zip(sequences, works, strict=True)
             ]
-            logits = await self._forward(segments)
             ends = [seq for seq, segment in zip(sequences, segments, strict=True) if segment.wants_logits]
-            sampled = await self._compute.run(self._sample, ends, logits)
+            parts = micro_batches([work.count for work in works], self.micro_batches, self.micro_batch_tokens)
+            full = [(self.sequences[work.id], self._became_full(work)) for work in works]
+            sampled, filled = await self._compute.run(
+                self._compute_step, [segments[part] for part in parts], ends, [blocks for _, blocks in full]
+            )
             said = [(seq, seq.add(one, self._eos)) for seq, one in zip(ends, sampled, strict=True)]
             for work in works:
                 self.batch.ran(work, self.sequences[work.id] in ends)
-            full = [(self.sequences[work.id], self._became_full(work)) for work in works]
-            return Step(said, [(seq, await self._export(blocks)) for seq, blocks in full if blocks])
+            stored = [(seq, data) for (seq, _), data in zip(full, filled, strict=True) if data]
+            return Step(said, stored)
+
+    def _compute_step(
+        self, batches: list[list[Segment]], ends: list[Sequence], full: list[list[tuple[BlockRef, int]]]
+    ) -> tuple[list[Sampled], list[list[BlockData]]]:
+        """On the thread: what the sequences in `ends` say, and the data of the blocks that became full."""
+        sampled = self._sample(ends, self._passes.run(batches))
+        return sampled, [self._export_all(blocks) for blocks in full]
 
     def wanted(self, id: str) -> bool:
         """Is the sequence here, and not about to leave?"""
         return id in self.sequences and id not in self._leaving
-
-    async def _forward(self, segments: list[Segment]) -> torch.Tensor:
-        """Drive the pure forward pass: compute on the thread, experts over the bus."""
-        forward = self._half.forward(segments, self._cache)
-        outputs: torch.Tensor | None = None
-        while True:
-            asked = await self._compute.run(_advance, forward, outputs)
-            if isinstance(asked, torch.Tensor):
-                return asked
-            layer, rows, experts = asked
-            outputs = from_bits(
-                await self._hop.experts(layer, rows, experts), self._half.dtype, self._half.device
-            )
 
     def _sample(self, sequences: list[Sequence], logits: torch.Tensor) -> list[Sampled]:
         params = [to_sampling(seq.spec, self._eos) for seq in sequences]
@@ -215,13 +213,3 @@ class Engine:
         return [
             block_data(ref, self._cache.export_block(block, ref.tokens).tobytes()) for ref, block in blocks
         ]
-
-
-def _advance(forward: Forward, outputs: torch.Tensor | None) -> torch.Tensor | Asked:
-    """One leg of the pass, on the compute thread: the next layer's question, or the logits at the end."""
-    try:
-        batch = next(forward) if outputs is None else forward.send(outputs)
-    except StopIteration as end:
-        logits: torch.Tensor = end.value
-        return logits
-    return batch.layer, to_bits(batch.rows), to_bits(batch.experts)

@@ -1,15 +1,18 @@
 """The hop: a layer's rows to the expert shards and back.
 
 One ExpertCall a shard and layer, carrying the rows that the shard serves. Because an expert call is a pure
-function, a call that fails is simply made again elsewhere. Knows nothing of torch: rows are numpy arrays of
-the model's bits. Source: xDeepServe (2508.02520), attention-to-expert and expert-to-attention exchange.
+function, a call that fails is simply made again elsewhere. It runs on the computing thread and speaks over a line;
+between `begin` and `finish` of one exchange, the thread may compute or begin others. Knows nothing of torch: rows
+are numpy arrays of the model's bits.
+Source: xDeepServe (2508.02520), attention-to-expert and expert-to-attention exchange.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections import defaultdict
+import queue
+import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +22,15 @@ import structlog
 from xpod.common.experts import ExpertDirectory
 from xpod_policy.holdings import ShardRows
 from xpod_proto import ExpertCall, ExpertReply, Message, Tensor, subjects
-from xpod_runtime.bus import Bus
-from xpod_runtime.errors import XpodError
+from xpod_runtime.compute import ComputeThread
+from xpod_runtime.errors import BusClosed, DeadlineExceeded, XpodError
+from xpod_runtime.line import Answer, Line
 
 log = structlog.get_logger(__name__)
 Array = npt.NDArray[Any]
 RETRY_EVERY = 0.25
+ENVELOPE = 4096
+"""Bytes of a message that are not rows, and more."""
 
 
 class ExpertsUnavailable(XpodError):
@@ -39,99 +45,191 @@ class ShardLost(XpodError):
     code = "shard_lost"
 
 
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One layer's question under way: `rows` `[T, D]`, `experts` `[T, K]`; `out` `[T * K, D]` fills up."""
+
+    layer: int
+    rows: Array
+    experts: Array
+    out: Array
+    calls: int = 0
+    avoid: frozenset[str] = frozenset()
+    homeless: Array | None = None
+    version: int = -1
+    retry_at: float = 0.0
+    give_up: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    exchange: Exchange
+    part: ShardRows
+    deadline: float
+
+
 class Hop:
     """The attention side. `call_timeout` bounds one call, `patience` the wait for a missing expert (seconds)."""
 
     def __init__(
         self,
-        bus: Bus,
+        line: Line,
         pod: str,
         directory: ExpertDirectory,
         dtype: str,
+        compute: ComputeThread,
         *,
         call_timeout: float = 10.0,
         patience: float = 30.0,
     ) -> None:
-        self._bus = bus
-        self._pod = pod
-        self._directory = directory
-        self._dtype = dtype
-        self._call_timeout = call_timeout
-        self._patience = patience
-        self._waiting: defaultdict[str, set[asyncio.Task[Message]]] = defaultdict(set)
-        self._abandoned: set[asyncio.Task[Message]] = set()
+        self._line, self._pod, self._directory, self._dtype = line, pod, directory, dtype
+        self._compute, self._call_timeout, self._patience = compute, call_timeout, patience
+        self._subjects: dict[str, str] = {}
+        self._calls: dict[int, _Call] = {}
+        self._lost: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._closed = False
         self.calls = 0
         self.retries = 0
         directory.on_lost(self._give_up)
+        directory.listen(line.interrupt)
 
-    async def experts(self, layer: int, rows: Array, experts: Array) -> Array:
-        """Outputs `[T, K, D]` for `rows` `[T, D]` and their chosen `experts` `[T, K]`. Raises ExpertsUnavailable."""
-        out = np.empty((*experts.shape, rows.shape[1]), rows.dtype)
-        pending = experts.copy()
-        avoid: frozenset[str] = frozenset()
-        give_up = math.inf
-        while (pending >= 0).any():
-            version = self._directory.version
-            parts, nobody = self._directory.routing.split(layer, pending, avoid)
-            results = await asyncio.gather(*(self._call(layer, rows, part) for part in parts))
-            for part, reply in zip(parts, results, strict=True):
-                if reply is None:
-                    avoid |= {part.shard}
-                    self.retries += 1
-                else:
-                    out[part.token, part.slot] = reply
-                    pending[part.token, part.slot] = -1
-            if nobody.any():
-                now = asyncio.get_running_loop().time()
-                give_up = min(give_up, now + self._patience)
-                if now >= give_up:
-                    raise ExpertsUnavailable(f"nobody serves expert {pending[nobody][0]} of layer {layer}")
-                await self._directory.changed(version, RETRY_EVERY)
-                avoid = frozenset()
-        return out
+    def experts(self, layer: int, rows: Array, experts: Array) -> Array:
+        """`begin` and `finish` in one."""
+        return self.finish(self.begin(layer, rows, experts))
 
-    async def _request(self, shard: str, call: ExpertCall) -> Message:
-        """The shard's answer. Raises what the bus raises, and ShardLost when its process is known to be gone."""
-        subject = subjects.mailbox(self._pod, "expert", shard)
-        request = asyncio.create_task(self._bus.request(subject, call, timeout=self._call_timeout))
-        self._waiting[shard].add(request)
-        try:
-            return await request
-        except asyncio.CancelledError:
-            if request in self._abandoned:
-                raise ShardLost(f"{shard} is gone") from None
-            raise
-        finally:
-            self._waiting[shard].discard(request)
-            self._abandoned.discard(request)
+    def begin(self, layer: int, rows: Array, experts: Array) -> Exchange:
+        """Ask for the outputs of `rows` `[T, D]` for their chosen `experts` `[T, K]`."""
+        out = np.empty((experts.size, rows.shape[1]), rows.dtype)
+        exchange = Exchange(layer, rows, experts, out)
+        self._ask(exchange, experts)
+        return exchange
+
+    def finish(self, exchange: Exchange) -> Array:
+        """The outputs `[T, K, D]`, once they are there. Raises ExpertsUnavailable, BusClosed."""
+        while exchange.calls or exchange.homeless is not None:
+            if self._closed:
+                raise BusClosed("the worker is leaving")
+            now = time.monotonic()
+            self._expire(now)
+            self._ask_again(exchange, now)
+            self._take(exchange, now)
+        return exchange.out.reshape(*exchange.experts.shape, -1)
+
+    def abandon(self) -> None:
+        """Forget whatever is under way; late answers are for nobody."""
+        for ticket in self._calls:
+            self._line.forget(ticket)
+        self._calls.clear()
+
+    def close(self) -> None:
+        """From any thread: whoever waits in `finish` gets BusClosed."""
+        self._closed = True
+        self._line.interrupt()
 
     def _give_up(self, shard: str) -> None:
-        """Nobody will answer the calls that this shard has: do not wait for their deadline."""
-        for request in self._waiting[shard]:
-            self._abandoned.add(request)
-            request.cancel()
+        """From the event loop: nobody will answer the calls that this shard has."""
+        self._lost.put(shard)
+        self._line.interrupt()
 
-    async def _call(self, layer: int, rows: Array, part: ShardRows) -> Array | None:
-        """One shard's rows; None where the shard did not do its part, whatever the reason."""
+    def _ask(self, exchange: Exchange, wanted: Array) -> None:
+        """Send the pairs of `wanted` `[T, K]` (negative: not wanted) to who serves them."""
+        exchange.version = self._directory.version
+        row_bytes = exchange.rows.shape[1] * exchange.rows.itemsize + 8
+        most = max(1, (self._line.payload_limit - ENVELOPE) // row_bytes)
+        parts, nobody = self._directory.routing.split(exchange.layer, wanted, exchange.avoid, most)
+        for part in parts:
+            self._post(exchange, part)
+        if nobody.any():
+            now = time.monotonic()
+            missed = np.where(nobody, wanted, -1)
+            before = exchange.homeless
+            exchange.homeless = missed if before is None else np.maximum(before, missed)
+            exchange.retry_at = now + RETRY_EVERY
+            exchange.give_up = min(exchange.give_up, now + self._patience)
+
+    def _ask_again(self, exchange: Exchange, now: float) -> None:
+        """Pairs that nobody served: is there somebody by now?"""
+        homeless = exchange.homeless
+        if homeless is None or (exchange.version == self._directory.version and now < exchange.retry_at):
+            return
+        if now >= exchange.give_up:
+            raise ExpertsUnavailable(
+                f"nobody serves expert {homeless[homeless >= 0][0]} of layer {exchange.layer}"
+            )
+        exchange.avoid, exchange.homeless = frozenset(), None
+        self._ask(exchange, homeless)
+
+    def _post(self, exchange: Exchange, part: ShardRows) -> None:
+        rows = exchange.rows
         call = ExpertCall(
-            layer=layer,
-            rows=Tensor.of(rows[part.rows], self._dtype),
+            layer=exchange.layer,
+            rows=Tensor.of(rows if len(part.rows) == len(rows) else rows[part.rows], self._dtype),
             row_of=Tensor.of(part.row_of),
             expert_of=Tensor.of(part.expert_of),
         )
+        subject = self._subjects.get(part.shard)
+        if subject is None:
+            subject = self._subjects[part.shard] = subjects.calls(self._pod, part.shard)
+        ticket = self._line.post(subject, call)
+        self._calls[ticket] = _Call(exchange, part, time.monotonic() + self._call_timeout)
+        exchange.calls += 1
         self.calls += 1
-        try:
-            reply = await self._request(part.shard, call)
-        except XpodError as error:
-            log.warning(
-                "expert call failed", shard=part.shard, layer=layer, code=error.code, error=str(error)
-            )
-            return None
-        expected = (len(part.token), rows.shape[1])
-        if not isinstance(reply, ExpertReply) or (reply.rows.dtype, reply.rows.shape) != (
+
+    def _take(self, exchange: Exchange, now: float) -> None:
+        """Wait for something to happen, and take it in."""
+        if not exchange.calls and exchange.homeless is None:
+            return
+        until = exchange.retry_at if exchange.homeless is not None else math.inf
+        if self._calls:  # all deadlines are equally long, so the oldest call has the first
+            until = min(until, next(iter(self._calls.values())).deadline)
+        with self._compute.resting():
+            arrival = self._line.take(max(0.0, until - now))
+        self._compute.breathe()
+        while not self._lost.empty():
+            self._fail_shard(self._lost.get())
+        if isinstance(arrival, Answer) and (call := self._calls.pop(arrival.ticket, None)) is not None:
+            self._arrived(call, arrival.message)
+
+    def _arrived(self, call: _Call, reply: Message | XpodError) -> None:
+        exchange, part = call.exchange, call.part
+        exchange.calls -= 1
+        expected = (len(part.token), exchange.rows.shape[1])
+        if isinstance(reply, XpodError):
+            self._failed(exchange, part, reply)
+        elif not isinstance(reply, ExpertReply) or (reply.rows.dtype, reply.rows.shape) != (
             self._dtype,
             expected,
         ):
-            log.error("expert reply has the wrong form", shard=part.shard, layer=layer)
-            return None
-        return reply.rows.numpy()
+            log.error("expert reply has the wrong form", shard=part.shard, layer=exchange.layer)
+            self._failed(exchange, part, None)
+        else:
+            exchange.out[part.token * exchange.experts.shape[1] + part.slot] = reply.rows.numpy()
+
+    def _failed(self, exchange: Exchange, part: ShardRows, error: XpodError | None) -> None:
+        """The shard did not do its part: ask the others."""
+        if error is not None:
+            log.warning(
+                "expert call failed",
+                shard=part.shard,
+                layer=exchange.layer,
+                code=error.code,
+                error=str(error),
+            )
+        self.retries += 1
+        exchange.avoid |= {part.shard}
+        wanted = np.full_like(exchange.experts, -1)
+        wanted[part.token, part.slot] = exchange.experts[part.token, part.slot]
+        self._ask(exchange, wanted)
+
+    def _expire(self, now: float) -> None:
+        late = [ticket for ticket, call in self._calls.items() if call.deadline <= now]
+        self._fail(late, DeadlineExceeded(f"no answer in {self._call_timeout:g} s"))
+
+    def _fail_shard(self, shard: str) -> None:
+        gone = [ticket for ticket, call in self._calls.items() if call.part.shard == shard]
+        self._fail(gone, ShardLost(f"{shard} is gone"))
+
+    def _fail(self, tickets: list[int], error: XpodError) -> None:
+        for ticket in tickets:
+            self._line.forget(ticket)
+            self._arrived(self._calls.pop(ticket), error)

@@ -52,6 +52,8 @@ class WorkerConfig(ServiceConfig):
 
     max_num_seqs: Annotated[int, Field(ge=1, description="sequences in one batch")] = 64
     max_num_batched_tokens: Annotated[int, Field(ge=1, description="tokens in one step")] = 512
+    micro_batches: Annotated[int, Field(ge=1, le=2, description="forward passes a step may be cut into")] = 1
+    micro_batch_tokens: Annotated[int, Field(ge=1, description="fewest tokens of a micro-batch")] = 1
     kv_bytes: Annotated[int, Field(ge=1, description="bytes for the KV cache")] = 1 << 30
 
 
@@ -78,6 +80,9 @@ class Worker(Service):
         self.fingerprint = await self.compute.run(numerics_fingerprint, dtype)
         directory = await self.follow_experts(half.config.experts, half.config.moe_layers)
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
+        self.line = self.open_line()
+        self.hop = Hop(self.line, self.pod, directory, dtype, self.compute)
+        self.compute.nudge, self.compute.idle = self.line.interrupt, self.line.tend
         spec = half.kv_spec()
         blocks = max(1, config.kv_bytes // spec.bytes_per_block)
         self.root = namespace(self._model, dtype, self.fingerprint)
@@ -86,10 +91,12 @@ class Worker(Service):
             half,
             KVCache(spec, blocks, config.device),
             Batch(config.max_num_seqs, config.max_num_batched_tokens, blocks),
-            Hop(self.data, self.pod, directory, dtype),
+            self.hop,
             self.compute,
             root=self.root,
             eos=half.config.eos_token_ids,
+            micro_batches=config.micro_batches,
+            micro_batch_tokens=config.micro_batch_tokens,
         )
         self.permanent("steps", self._steps)
 
@@ -101,7 +108,11 @@ class Worker(Service):
     async def teardown(self) -> None:
         for task in self._tasks:
             task.cancel()
+        if hasattr(self, "hop"):
+            self.hop.close()
         await self.compute.close()
+        if hasattr(self, "line"):
+            self.line.close()
 
     def detail(self) -> dict[str, Value]:
         return {"model": self._model, "dtype": self.config.dtype, "device": self.config.device}

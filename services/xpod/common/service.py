@@ -13,6 +13,9 @@ from xpod_runtime.actor import Actor
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import XpodError
+from xpod_runtime.line import BusLine, Line
+from xpod_runtime.nats_bus import NatsBus
+from xpod_runtime.nats_line import NatsLine
 from xpod_runtime.supervision import ChildSpec
 
 
@@ -43,6 +46,12 @@ class Service(Actor):
         self.view.listen(directory.on_member)
         await self.listen(subjects.holdings(self.pod), control=True, handler=directory.on_holdings)
         return directory
+
+    def open_line(self) -> Line:
+        """A way to the bus for the thread that computes."""
+        if isinstance(self.data, NatsBus):
+            return NatsLine(self.config.nats_urls, f"{self.member}.line")
+        return BusLine(self.data)
 
     def permanent(self, name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `start` (a coroutine function) for as long as the member lives."""

@@ -1,4 +1,4 @@
-"""Calls that wait for the compute thread, merged by layer.
+"""Calls of one layer, merged, and the order in which layers get their turn.
 
 Calls for one layer that are there together run as one: each expert then reads its weights once. Merging never
 waits for more calls, and it changes no result, because every row's output depends on that row alone.
@@ -6,7 +6,6 @@ waits for more calls, and it changes no result, because every row's output depen
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -17,19 +16,27 @@ import torch
 
 from xpod_model.bits import from_bits, to_bits
 from xpod_model.experts import ExpertSet
+from xpod_proto import ExpertCall
+from xpod_runtime.line import Incoming
 
 Array = npt.NDArray[Any]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Call:
-    """`rows` `[R, D]`, `row_of` and `expert_of` `[P]`; `result` gets `[P, D]`."""
+    """`rows` `[R, D]`, `row_of` and `expert_of` `[P]`; `origin` is who gets the `[P, D]` results."""
 
     layer: int
     rows: Array
     row_of: Array
     expert_of: Array
-    result: asyncio.Future[Array]
+    origin: Incoming
+    arrived: float
+
+    @classmethod
+    def of(cls, message: ExpertCall, origin: Incoming, arrived: float) -> Call:
+        rows, row_of, expert_of = (t.numpy() for t in (message.rows, message.row_of, message.expert_of))
+        return cls(message.layer, rows, row_of, expert_of, origin, arrived)
 
 
 class CallQueue:
@@ -37,20 +44,15 @@ class CallQueue:
 
     def __init__(self) -> None:
         self._calls: deque[Call] = deque()
-        self._arrived = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def put(self, call: Call) -> None:
         self._calls.append(call)
-        self._arrived.set()
 
-    async def take(self) -> list[Call]:
-        """Wait for a call; return it and all others of its layer."""
-        while not self._calls:
-            self._arrived.clear()
-            await self._arrived.wait()
+    def take(self) -> list[Call]:
+        """The oldest call and all others of its layer; there must be one."""
         layer = self._calls[0].layer
         taken = [call for call in self._calls if call.layer == layer]
         self._calls = deque(call for call in self._calls if call.layer != layer)
@@ -68,12 +70,17 @@ def run_merged(experts: ExpertSet, calls: list[Call]) -> list[Array]:
             torch.from_numpy(expert_of).to(experts.device),
         )
     )
+    if len(calls) == 1:
+        return [out]
     ends = np.cumsum([len(call.row_of) for call in calls])
     return np.split(out, ends[:-1])
 
 
 def _merge(calls: list[Call]) -> tuple[Array, Array, Array]:
     """One batch of the calls' rows; each call's row numbers move by the rows before it."""
+    if len(calls) == 1:
+        (call,) = calls
+        return call.rows, call.row_of.astype(np.int64), call.expert_of.astype(np.int64)
     before = np.cumsum([0, *(len(call.rows) for call in calls[:-1])])
     rows = np.concatenate([call.rows for call in calls])
     row_of = np.concatenate([call.row_of.astype(np.int64) + n for call, n in zip(calls, before, strict=True)])

@@ -14,32 +14,19 @@ import torch
 from pydantic import Field
 
 from xpod.common.service import Service
-from xpod.expert.calls import Call, CallQueue, run_merged
+from xpod.expert.serving import CallServer
 from xpod_model.checkpoint import Checkpoint
-from xpod_model.errors import MissingExpert, ModelError
+from xpod_model.errors import ModelError
 from xpod_model.experts import ExpertSet
 from xpod_model.fingerprint import numerics_fingerprint
 from xpod_model.memory import keep_freed_memory
 from xpod_policy.holdings import from_bitmap, to_bitmap
-from xpod_proto import ExpertCall, ExpertReply, Holdings, Message, Placement, RollCall, Tensor, subjects
+from xpod_proto import Holdings, Placement, RollCall, subjects
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.config import ServiceConfig
-from xpod_runtime.errors import XpodError
 from xpod_runtime.handlers import handles
-
-
-class NotHeld(XpodError):
-    """This shard does not hold an expert that it was asked for."""
-
-    code = "missing_expert"
-
-
-class BadCall(XpodError):
-    """The call's tensors do not fit the model."""
-
-    code = "bad_request"
 
 
 class ExpertConfig(ServiceConfig):
@@ -57,13 +44,11 @@ class Expert(Service):
     def __init__(self, config: ExpertConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)
         self.compute = ComputeThread()
-        self._calls = CallQueue()
         self._model = ""
         self._moe_layers: tuple[int, ...] = ()
         self._wish: Placement | None = None
         self._wished = asyncio.Event()
         self._version = 0
-        self._served = 0
 
     async def setup(self) -> None:
         self._checkpoint = Checkpoint.open(Path(self.config.model))
@@ -71,8 +56,10 @@ class Expert(Service):
         self._model = self._checkpoint.identity
         self._moe_layers = self._checkpoint.config.moe_layers
         self._experts = await self.compute.run(self._make_set)
-        self.wire_dtype = "fp32" if self._experts.dtype == torch.float32 else "bf16"
-        self.fingerprint = await self.compute.run(numerics_fingerprint, self.wire_dtype)
+        self.line = self.open_line()
+        self._server = CallServer(self.line, self._experts, self._checkpoint.config, self.compute)
+        self.compute.nudge = self.line.interrupt
+        self.fingerprint = await self.compute.run(numerics_fingerprint, self._server.dtype)
         self._directory = await self.follow_experts(self._checkpoint.config.experts, self._moe_layers)
         self._directory.listen(self._wished.set)
         await self.listen(subjects.placement(self.pod), control=True)
@@ -87,81 +74,30 @@ class Expert(Service):
         return ExpertSet(self._checkpoint, self.config.dtype, self.config.device)
 
     async def teardown(self) -> None:
+        if hasattr(self, "_server"):
+            self._server.close()
         await self.compute.close()
+        if hasattr(self, "line"):
+            self.line.close()
 
     def detail(self) -> dict[str, Value]:
         return {"model": self._model, "dtype": self.config.dtype, "device": self.config.device}
 
     def load(self) -> dict[str, Value]:
-        held = len(self._experts.held) if hasattr(self, "_experts") else 0
+        if not hasattr(self, "_server"):
+            return {"held": 0}
         return {
-            "held": held,
-            "calls_waiting": len(self._calls),
-            "calls": self._served,
+            "held": len(self._experts.held),
+            "calls_waiting": self._server.waiting,
+            "calls": self._server.served,
             "placement_epoch": self._wish.epoch if self._wish else 0,
             "busy_seconds": round(self.compute.busy_seconds, 3),
         }
 
     # calls
 
-    @handles(ExpertCall)
-    async def on_call(self, call: ExpertCall) -> Message:
-        self._check(call)
-        result: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._calls.put(
-            Call(call.layer, call.rows.numpy(), call.row_of.numpy(), call.expert_of.numpy(), result)  # type: ignore[arg-type]
-        )
-        return ExpertReply(Tensor.of(await result, self.wire_dtype))  # type: ignore[arg-type]
-
-    def _check(self, call: ExpertCall) -> None:
-        config = self._checkpoint.config
-        rows, row_of, expert_of = call.rows, call.row_of, call.expert_of
-        fits = (
-            call.layer in config.moe_layers
-            and (rows.dtype, row_of.dtype, expert_of.dtype) == (self.wire_dtype, "i32", "i32")
-            and len(rows.shape) == 2
-            and rows.shape[1] == config.hidden
-            and len(row_of.shape) == 1
-            and row_of.shape == expert_of.shape
-            and row_of.shape[0] > 0
-            and 0 <= row_of.numpy().min() <= row_of.numpy().max() < rows.shape[0]
-            and 0 <= expert_of.numpy().min() <= expert_of.numpy().max() < config.experts
-        )
-        if not fits:
-            raise BadCall(
-                f"a call for layer {call.layer} with rows {rows.dtype} {rows.shape} does not fit the model"
-            )
-
     async def _serve(self) -> None:
-        while True:
-            calls = await self._calls.take()
-            try:
-                results = await self.compute.run(run_merged, self._experts, calls)
-            except MissingExpert:
-                await self._serve_alone(calls)
-                continue
-            except Exception as error:
-                self._fail(calls, error)
-                raise
-            self._served += len(calls)
-            for call, result in zip(calls, results, strict=True):
-                if not call.result.done():
-                    call.result.set_result(result)
-
-    async def _serve_alone(self, calls: list[Call]) -> None:
-        """Some expert is not held: only the calls that want it are refused."""
-        for call in calls:
-            try:
-                (result,) = await self.compute.run(run_merged, self._experts, [call])
-            except MissingExpert as error:
-                self._fail([call], NotHeld(str(error)))
-            else:
-                call.result.set_result(result)
-
-    def _fail(self, calls: list[Call], error: Exception) -> None:
-        for call in calls:
-            if not call.result.done():
-                call.result.set_exception(error)
+        await self.compute.run(self._server.serve, subjects.calls(self.pod, self.member))
 
     # placement and holdings
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from typer import Option
 
 from xpod.cli.bench.compare.summary import POD
-from xpod.cli.bench.compare.table import gigabytes, number
+from xpod.cli.bench.compare.table import disturbed, gigabytes, number
 from xpod.cli.errors import BAD_USAGE, DONE, REFUSED, CliError
 
 Json = dict[str, Any]
@@ -118,7 +118,8 @@ def _remarks(report: Json) -> list[str]:
         f"{name} {gigabytes(each['pss_bytes']['median'])}" + _budget(report["contenders"][name])
         for name, each in report["memory"].items()
     ]
-    return lines + ([f"Memory (PSS): {', '.join(sizes)}."] if sizes else [])
+    lines += [f"Memory (PSS): {', '.join(sizes)}."] if sizes else []
+    return lines + [f"{line.capitalize()}." for line in disturbed(report)]
 
 
 def _budget(facts: Json) -> str:

@@ -21,8 +21,8 @@ class Session(Protocol):
     def take(self, case: Case, prompts: Prompts) -> Taken:
         """Runs one case. Raises CliError where the contender is gone."""
 
-    def memory(self) -> dict[str, int]:
-        """Proportional set size in bytes by kind of process; empty where it is not known."""
+    def processes(self) -> list[tuple[str, int]]:
+        """(kind, pid) of all that belongs to it; empty where that is not known."""
 
 
 class Contender(Protocol):

@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from xpod.cli.bench.compare.cases import Case, Prompts
-from xpod.cli.bench.compare.memory import pss_by_kind
 from xpod.cli.bench.compare.taken import Stream, Taken
 from xpod.cli.errors import CliError
 from xpod.cli.logs import last_line
@@ -44,8 +43,8 @@ class PeerSession:
         fastest.facts["slower"] = {other.how: round(other.seconds, 6)}
         return fastest
 
-    def memory(self) -> dict[str, int]:
-        return pss_by_kind([(self._name, self._process.pid)])
+    def processes(self) -> list[tuple[str, int]]:
+        return [(self._name, self._process.pid)]
 
     def _run(self, case: Case, batches: Sequence[Prompts], how: str) -> Taken:
         """Seconds are those of the engine: what it takes to ask it is left out, in its favour."""

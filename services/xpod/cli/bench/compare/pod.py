@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from xpod.cli.bench.compare.memory import budget, checkpoint_bytes, pss_by_kind
+from xpod.cli.bench.compare.memory import budget, checkpoint_bytes
 from xpod.cli.bench.compare.served import ServedSession
 from xpod.cli.errors import CliError
 from xpod.cli.preflight import find_model
@@ -33,10 +33,10 @@ class PodSession(ServedSession):
             counts[member.kind] = counts.get(member.kind, 0) + 1
         self.facts |= {"processes": counts, "budget_bytes": budget(checkpoint_bytes(model), counts)}
 
-    def memory(self) -> dict[str, int]:
+    def processes(self) -> list[tuple[str, int]]:
         state = self._state()
         members = [(member.kind, member.process.pid) for member in state.members if member.process]
-        return pss_by_kind([(LAUNCHER, state.launcher.pid), *members])
+        return [(LAUNCHER, state.launcher.pid), *members]
 
     def _state(self) -> PodState:
         state = read_state(self._data)

@@ -13,6 +13,8 @@ from typing import Any
 
 from xpod.cli.bench.compare.cases import WARMUP, Case
 from xpod.cli.bench.compare.contender import Contender, Session
+from xpod.cli.bench.compare.disturbance import Disturbance
+from xpod.cli.bench.compare.memory import pss_by_kind
 from xpod.cli.bench.compare.taken import Taken
 
 Json = dict[str, Any]
@@ -51,11 +53,12 @@ def measure(rounds: Rounds, found: Found) -> None:
             _say(f"round {number + 1} of {rounds.count}: {contender.name}")
             with contender.running() as session:
                 found.contenders[contender.name] = session.facts
-                for taken in _run(rounds, number, session):
-                    found.runs.append({"round": number, "contender": contender.name, **taken.as_json()})
-                memory = session.memory()
+                who = {"round": number, "contender": contender.name}
+                for run in _runs(rounds, number, session):
+                    found.runs.append({**who, **run})
+                memory = pss_by_kind(session.processes())
                 if memory:
-                    found.memory.append({"round": number, "contender": contender.name, "pss_bytes": memory})
+                    found.memory.append({**who, "pss_bytes": memory})
 
 
 def in_turn(contenders: Sequence[Contender], number: int) -> list[Contender]:
@@ -64,14 +67,18 @@ def in_turn(contenders: Sequence[Contender], number: int) -> list[Contender]:
     return [*contenders[start:], *contenders[:start]]
 
 
-def _run(rounds: Rounds, number: int, session: Session) -> Iterator[Taken]:
+def _runs(rounds: Rounds, number: int, session: Session) -> Iterator[Json]:
+    """Each case's record, as soon as it is there."""
     for case in WARMUP:
         _say(f"  {case.name}")
         session.take(case, case.prompts(rounds.seed, number, rounds.vocab))
+    pids = [pid for _, pid in session.processes()]
     for case in rounds.cases:
+        disturbance = Disturbance(pids)
         taken = session.take(case, case.prompts(rounds.seed, number, rounds.vocab))
+        others = disturbance.cores()
         _say(f"  {_told(taken)}")
-        yield taken
+        yield {**taken.as_json(), "others_cores": None if others is None else round(others, 3)}
 
 
 def _told(taken: Taken) -> str:

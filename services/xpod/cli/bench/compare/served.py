@@ -38,8 +38,8 @@ class ServedSession:
         jobs = [Job(index, prompt, len(prompt), case.output_tokens) for index, prompt in enumerate(prompts)]
         return taken_from(case, asyncio.run(_measured(self._target, jobs)))
 
-    def memory(self) -> dict[str, int]:
-        return {}
+    def processes(self) -> list[tuple[str, int]]:
+        return []
 
 
 @dataclass(frozen=True, slots=True)

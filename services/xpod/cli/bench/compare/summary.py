@@ -19,11 +19,12 @@ Value = float | None
 
 
 def summary(runs: Sequence[Json], memory: Sequence[Json], cases: Iterable[Case]) -> Json:
-    """By figure: each contender's spread, and the pod's ratio to each other one; the tax; memory."""
+    """By figure: each contender's spread, and the pod's ratio to each other one; the tax; memory; what others did."""
     names = list(dict.fromkeys(run["contender"] for run in runs))
     figures = {figure: _figure(runs, figure, names) for case in cases for figure in figure_names(case)}
     tax = figures.get(f"{TAX_CASE} steady", {}).get("ratios", {}).get(REFERENCE)
-    return {"figures": figures, "tax": tax, "memory": _memory(memory)}
+    others = spread([run.get("others_cores") for run in runs])
+    return {"figures": figures, "tax": tax, "memory": _memory(memory), "others_cores": others}
 
 
 def spread(values: Sequence[Value]) -> Json | None:

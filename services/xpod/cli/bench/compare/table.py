@@ -16,6 +16,8 @@ from xpod.cli.bench.compare.summary import POD
 
 Json = dict[str, Any]
 MISSING = "-"
+WORTH_TELLING = 0.2
+"""Cores. A contender's own work in the kernel's name is less."""
 
 
 def as_text(report: Json) -> RenderableType:
@@ -29,7 +31,15 @@ def lines(report: Json) -> list[str]:
         tax = number(report["tax"], 2)
         found.append(f"disaggregation: at decode-32 the pod does {tax} of what one process does")
     found += [_memory_line(name, each, report) for name, each in report["memory"].items()]
-    return found
+    return found + disturbed(report)
+
+
+def disturbed(report: Json) -> list[str]:
+    """Whether somebody else used the machine meanwhile; nothing where nobody did."""
+    others = report["others_cores"]
+    if others is None or others["max"] < WORTH_TELLING:
+        return []
+    return [f"others kept {number(others, 2)} cores busy meanwhile"]
 
 
 def number(spread: Json | None, digits: int) -> str:

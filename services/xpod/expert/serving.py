@@ -1,0 +1,117 @@
+"""Answering expert calls, on the computing thread.
+
+Knows: the line, the order of calls, what a bad call is. Does not know: placement, or where experts come from.
+"""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from xpod.expert.calls import Call, CallQueue, run_merged
+from xpod_model.config import ModelConfig
+from xpod_model.errors import MissingExpert
+from xpod_model.experts import ExpertSet
+from xpod_proto import ErrorReply, ExpertCall, ExpertReply, Tensor
+from xpod_runtime.compute import ComputeThread
+from xpod_runtime.line import Incoming, Line
+
+log = structlog.get_logger(__name__)
+DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
+
+
+class CallServer:
+    """`serve` runs as one piece of work on the computing thread until `close`; loading gets its turn between calls."""
+
+    def __init__(self, line: Line, experts: ExpertSet, config: ModelConfig, compute: ComputeThread) -> None:
+        self._line, self._experts, self._config, self._compute = line, experts, config, compute
+        self.dtype = DTYPES[str(experts.dtype).removeprefix("torch.")]
+        self._queue = CallQueue()
+        self._closed = False
+        self.served = 0
+
+    @property
+    def waiting(self) -> int:
+        """Calls that have arrived and not begun."""
+        return len(self._queue)
+
+    def close(self) -> None:
+        """From any thread: `serve` returns once the present calls are answered."""
+        self._closed = True
+        self._line.interrupt()
+
+    def serve(self, subject: str) -> None:
+        """Answer calls to `subject`."""
+        self._line.listen(subject)
+        while not self._closed:
+            self._gather()
+            self._compute.breathe()
+            if len(self._queue):
+                self._run(self._queue.take())
+
+    def _gather(self) -> None:
+        """What is there by now; waits only where there is nothing to do."""
+        if not len(self._queue):
+            with self._compute.resting():
+                arrival = self._line.take(None)
+        else:
+            arrival = self._line.take(0)
+        while arrival is not None:
+            if isinstance(arrival, Incoming):
+                self._accept(arrival)
+            arrival = self._line.take(0)
+
+    def _accept(self, origin: Incoming) -> None:
+        message = origin.message
+        if not isinstance(message, ExpertCall):
+            self._refuse(origin, "unhandled", f"a shard's calls do not take {type(message).__name__}")
+        elif not self._fits(message):
+            self._refuse(
+                origin,
+                "bad_request",
+                f"a call for layer {message.layer} with rows {message.rows.dtype} {message.rows.shape}"
+                " does not fit the model",
+            )
+        else:
+            self._queue.put(Call.of(message, origin, time.monotonic()))
+
+    def _fits(self, call: ExpertCall) -> bool:
+        config = self._config
+        rows, row_of, expert_of = call.rows, call.row_of, call.expert_of
+        return (
+            call.layer in config.moe_layers
+            and (rows.dtype, row_of.dtype, expert_of.dtype) == (self.dtype, "i32", "i32")
+            and len(rows.shape) == 2
+            and rows.shape[1] == config.hidden
+            and len(row_of.shape) == 1
+            and row_of.shape == expert_of.shape
+            and row_of.shape[0] > 0
+            and 0 <= row_of.numpy().min() <= row_of.numpy().max() < rows.shape[0]
+            and 0 <= expert_of.numpy().min() <= expert_of.numpy().max() < config.experts
+        )
+
+    def _refuse(self, origin: Incoming, code: str, why: str) -> None:
+        if origin.reply:
+            self._line.answer(origin, ErrorReply(code, why))
+
+    def _run(self, calls: list[Call]) -> None:
+        began = time.monotonic()
+        try:
+            results = run_merged(self._experts, calls)
+        except MissingExpert as error:
+            if len(calls) == 1:
+                self._refuse(calls[0].origin, "missing_expert", str(error))
+            else:  # only the calls that want it are refused
+                for call in calls:
+                    self._run([call])
+            return
+        computed = _microseconds(time.monotonic() - began)
+        for call, result in zip(calls, results, strict=True):
+            reply = ExpertReply(Tensor.of(result, self.dtype), _microseconds(began - call.arrived), computed)
+            self._line.answer(call.origin, reply)
+        self.served += len(calls)
+
+
+def _microseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1e6))

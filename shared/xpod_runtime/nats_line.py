@@ -1,0 +1,229 @@
+"""The line over a NATS connection of its own, which the computing thread reads and writes by itself.
+
+Knows: tickets, reconnecting, a server that hangs.
+Does not know: the protocol's bytes (see `nats_socket`), or what is said.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+
+from xpod_proto import DecodeError, ErrorReply, Message, decode, pieces_of
+from xpod_runtime.errors import BadMessage, BusError, Disconnected, MessageTooLarge, NoResponders, XpodError
+from xpod_runtime.line import Answer, Arrival, Incoming, Line
+from xpod_runtime.nats_socket import NatsSocket
+from xpod_runtime.sending import error_of
+from xpod_runtime.wire import Frame
+
+RECONNECT_WAIT = 0.05
+PING_SECONDS = 2.0
+"""A server that is silent for so long while an answer is due is asked whether it lives, and then left."""
+INBOX = 0
+
+log = structlog.get_logger(__name__)
+
+
+class NatsLine(Line):
+    """Connects, and connects again, by itself: to the first of `urls` that answers."""
+
+    def __init__(self, urls: Sequence[str], name: str, *, ping_seconds: float = PING_SECONDS) -> None:
+        self._urls, self._name, self._ping_seconds = list(urls), name, ping_seconds
+        self._inbox = f"_INBOX.{uuid.uuid4().hex}"
+        self._socket: NatsSocket | None = None
+        self._subjects = [f"{self._inbox}.*"]
+        self._waiting: set[int] = set()
+        self._arrivals: deque[Arrival] = deque()
+        self._next = 0
+        self._heard = self._pinged = 0.0
+        self._ear, self._bell = socket.socketpair()
+        for end in (self._ear, self._bell):
+            end.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._ear, select.POLLIN)
+
+    @property
+    def payload_limit(self) -> int:
+        return self._socket.max_payload if self._socket is not None else 1 << 20
+
+    def post(self, subject: str, message: Message) -> int:
+        self._next += 1
+        self._waiting.add(self._next)
+        if not self._waiting - {self._next}:
+            self._heard = time.monotonic()
+        try:
+            self._send(subject, message, f"{self._inbox}.{self._next:x}")
+        except BusError as error:
+            self._settle(self._next, error)
+        return self._next
+
+    def forget(self, ticket: int) -> None:
+        self._waiting.discard(ticket)
+
+    def listen(self, subject: str) -> None:
+        if subject in self._subjects:
+            return
+        self._subjects.append(subject)
+        if self._socket is not None:
+            self._socket.subscribe(subject, len(self._subjects) - 1)
+            self._deliver(self._socket.round_trip())
+
+    def answer(self, call: Incoming, message: Message) -> None:
+        try:
+            self._send(call.reply, message, "")
+        except BusError as error:
+            log.warning("answer lost", message=type(message).__name__, code=error.code, error=str(error))
+
+    def take(self, timeout: float | None) -> Arrival | None:
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._arrivals:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if self._wait(left) or left == 0:
+                break
+        return self._arrivals.popleft() if self._arrivals else None
+
+    def interrupt(self) -> None:
+        with suppress(OSError):  # it is ringing already, or nobody is there any more
+            self._bell.send(b"!")
+
+    def close(self) -> None:
+        self._leave()
+        self._ear.close()
+        self._bell.close()
+
+    # -- sending ----------------------------------------------------------------------------------------
+
+    def _send(self, subject: str, message: Message, reply: str) -> None:
+        """Raises BusError."""
+        connection = self._connected()
+        if connection is None:
+            raise Disconnected("no NATS server answers")
+        data = encode(message)
+        if len(data) > connection.max_payload:
+            raise MessageTooLarge(
+                f"{len(data)} bytes to {subject}, the server takes {connection.max_payload}"
+            )
+        try:
+            connection.send(f"PUB {subject} {reply} {len(data)}\r\n".encode(), data, b"\r\n")
+        except OSError as error:
+            self._lost(error)
+            raise Disconnected("the connection was lost") from None
+
+    # -- receiving --------------------------------------------------------------------------------------
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Waits for something to arrive, once. True if it was an interrupt."""
+        connection = self._connected()
+        if connection is None:
+            seconds = RECONNECT_WAIT if seconds is None else min(seconds, RECONNECT_WAIT)
+        elif connection.pending():
+            seconds = 0.0
+        elif self._waiting:
+            seconds = self._ping_seconds if seconds is None else min(seconds, self._ping_seconds)
+        ready = [number for number, _ in self._poll.poll(None if seconds is None else seconds * 1000)]
+        if connection is not None and (connection.fileno() in ready or connection.pending()):
+            self._read(connection)
+        elif connection is not None and not ready:
+            self._doubt(connection)
+        return self._ear.fileno() in ready and self._hear()
+
+    def _hear(self) -> bool:
+        self._ear.recv(4096)
+        return True
+
+    def _read(self, connection: NatsSocket) -> None:
+        try:
+            self._deliver(connection.read())
+        except (OSError, BusError) as error:
+            self._lost(error)
+        else:
+            self._heard = time.monotonic()
+            self._pinged = 0.0
+
+    def _doubt(self, connection: NatsSocket) -> None:
+        """Nothing came: is the server still there?"""
+        now = time.monotonic()
+        if not self._waiting or now - self._heard < self._ping_seconds:
+            return
+        try:
+            if not self._pinged:
+                self._pinged = now
+                connection.ping()
+            elif now - self._pinged >= self._ping_seconds:
+                self._lost(TimeoutError("the server does not answer a ping"))
+        except OSError as error:
+            self._lost(error)
+
+    def _deliver(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if frame.subject.startswith(self._inbox):
+                ticket = int(frame.subject[len(self._inbox) + 1 :], 16)
+                if ticket in self._waiting:
+                    self._settle(ticket, _read_answer(frame))
+            else:
+                self._take_call(frame)
+
+    def _take_call(self, frame: Frame) -> None:
+        try:
+            self._arrivals.append(Incoming(decode(frame.data), frame.reply))
+        except DecodeError as error:
+            log.warning("bad message", subject=frame.subject, size=len(frame.data), error=str(error))
+            if frame.reply:
+                self.answer(
+                    Incoming(ErrorReply("", ""), frame.reply), ErrorReply(BadMessage.code, str(error))
+                )
+
+    def _settle(self, ticket: int, message: Message | XpodError) -> None:
+        self._waiting.discard(ticket)
+        self._arrivals.append(Answer(ticket, message))
+
+    # -- the connection ---------------------------------------------------------------------------------
+
+    def _connected(self) -> NatsSocket | None:
+        """The connection; each server is tried once if there is none."""
+        for url in self._urls if self._socket is None else ():
+            try:
+                self._socket = self._connect(url)
+                break
+            except (OSError, BusError, ValueError) as error:
+                log.debug("cannot connect", connection=self._name, url=url, error=str(error))
+        return self._socket
+
+    def _connect(self, url: str) -> NatsSocket:
+        connection = NatsSocket(url, self._name)
+        for number, subject in enumerate(self._subjects):
+            connection.subscribe(subject, number)
+        self._heard, self._pinged = time.monotonic(), 0.0
+        self._deliver(connection.round_trip())
+        self._poll.register(connection, select.POLLIN)
+        return connection
+
+    def _lost(self, error: Exception) -> None:
+        """Answers to what was asked will not come."""
+        log.warning("disconnected", connection=self._name, error=str(error) or type(error).__name__)
+        self._leave()
+        for ticket in list(self._waiting):
+            self._settle(ticket, Disconnected("the connection was lost"))
+
+    def _leave(self) -> None:
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            self._poll.unregister(connection)
+            connection.close()
+
+
+def _read_answer(frame: Frame) -> Message | XpodError:
+    if frame.no_responders:
+        return NoResponders("nobody listens")
+    try:
+        message = decode(frame.data)
+    except DecodeError as error:
+        return BadMessage(str(error))
+    return error_of(message) if isinstance(message, ErrorReply) else message

@@ -1,0 +1,145 @@
+"""One blocking connection to a nats-server: handshake, frames out, frames in.
+
+Knows: the client protocol of NATS (docs.nats.io, "NATS protocol").
+Does not know: who waits for what, or when to connect again (see `nats_line`).
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+from xpod_runtime.errors import BusError
+from xpod_runtime.wire import Frame
+
+READ_BYTES = 1 << 20
+CONNECT_SECONDS = 2.0
+SEND_SECONDS = 5.0
+"""A server that takes nothing for so long is as good as dead."""
+
+
+class NatsSocket:
+    """Raises OSError when the connection is lost, and BusError when the server refuses it."""
+
+    def __init__(self, url: str, name: str) -> None:
+        parts = urlsplit(url if "//" in url else f"nats://{url}")
+        host, port = parts.hostname or "127.0.0.1", parts.port or 4222
+        self._raw = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
+        self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._left = b""
+        self.pongs = 0
+        """Answers to pings so far."""
+        try:
+            info = json.loads(self._read_line().removeprefix(b"INFO "))
+            if info.get("tls_required") or parts.scheme == "tls":
+                self._raw = ssl.create_default_context().wrap_socket(self._raw, server_hostname=host)
+            self.max_payload = int(info["max_payload"])
+            self._raw.settimeout(SEND_SECONDS)
+            self._introduce(name, unquote(parts.username or ""), unquote(parts.password or ""))
+        except BaseException:
+            self._raw.close()
+            raise
+
+    def _read_line(self) -> bytes:
+        """The first line, which nothing follows before we speak."""
+        line = b""
+        while not line.endswith(b"\r\n"):
+            line += self._recv()
+        return line
+
+    def _introduce(self, name: str, user: str, password: str) -> None:
+        options: dict[str, object] = {
+            "verbose": False,
+            "pedantic": False,
+            "lang": "python",
+            "version": "xpod",
+            "protocol": 1,
+            "headers": True,
+            "no_responders": True,
+            "name": name,
+        }
+        if password:
+            options |= {"user": user, "pass": password}
+        elif user:
+            options["auth_token"] = user
+        self.send(b"CONNECT ", json.dumps(options).encode(), b"\r\n")
+        self.round_trip()
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def send(self, *pieces: bytes | memoryview) -> None:
+        """All of the pieces, one after the other."""
+        left = sum(len(piece) for piece in pieces)
+        if isinstance(self._raw, ssl.SSLSocket):
+            self._raw.sendall(b"".join(pieces))
+        elif (sent := self._raw.sendmsg(pieces)) < left:
+            self._raw.sendall(memoryview(b"".join(pieces))[sent:])
+
+    def subscribe(self, subject: str, number: int) -> None:
+        self.send(f"SUB {subject} {number}\r\n".encode())
+
+    def ping(self) -> None:
+        self.send(b"PING\r\n")
+
+    def round_trip(self) -> list[Frame]:
+        """Returns once the server has seen all that was sent; frames that arrived meanwhile."""
+        before, frames = self.pongs, []
+        self.ping()
+        while self.pongs == before:
+            frames.extend(self.read())
+        return frames
+
+    def read(self) -> list[Frame]:
+        """Waits for bytes, once, and returns the frames that are complete."""
+        data = self._recv()
+        return list(self._frames(self._left + data if self._left else data))
+
+    def pending(self) -> bool:
+        """Bytes that no poll of the socket would show."""
+        return isinstance(self._raw, ssl.SSLSocket) and self._raw.pending() > 0
+
+    def _recv(self) -> bytes:
+        data = self._raw.recv(READ_BYTES)
+        if not data:
+            raise ConnectionResetError("the server closed the connection")
+        return data
+
+    def _frames(self, data: bytes) -> Iterator[Frame]:
+        at = 0
+        while (end := data.find(b"\r\n", at)) >= 0:
+            verb, *words = data[at:end].split()
+            if verb in (b"MSG", b"HMSG"):
+                begin, size = end + 2, int(words[-1])
+                if len(data) < begin + size + 2:
+                    break
+                yield _frame(verb == b"HMSG", words, memoryview(data)[begin : begin + size])
+                at = begin + size + 2
+                continue
+            at = end + 2
+            self._control(verb, words)
+        self._left = data[at:]
+
+    def _control(self, verb: bytes, words: list[bytes]) -> None:
+        if verb == b"PING":
+            self.send(b"PONG\r\n")
+        elif verb == b"PONG":
+            self.pongs += 1
+        elif verb == b"-ERR":
+            raise BusError(b" ".join(words).decode(errors="replace"))
+
+
+def _frame(has_headers: bool, words: list[bytes], payload: memoryview) -> Frame:
+    """`subject number [reply] [header size] size`."""
+    reply = words[2].decode() if len(words) == 4 + has_headers else ""
+    if not has_headers:
+        return Frame(words[0].decode(), reply, payload)
+    size = int(words[-2])
+    status = bytes(payload[:size]).split(b"\r\n", 1)[0]
+    return Frame(words[0].decode(), reply, payload[size:], no_responders=b" 503" in status)
