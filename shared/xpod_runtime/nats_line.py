@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import structlog
 
-from xpod_proto import DecodeError, ErrorReply, Message, decode, pieces_of
+from xpod_proto import DecodeError, ErrorReply, Message, decode, pieces_of, size_of
 from xpod_runtime.errors import BadMessage, BusError, Disconnected, MessageTooLarge, NoResponders, XpodError
 from xpod_runtime.line import Answer, Arrival, Incoming, Line
 from xpod_runtime.nats_socket import NatsSocket
@@ -105,13 +105,12 @@ class NatsLine(Line):
         connection = self._connected()
         if connection is None:
             raise Disconnected("no NATS server answers")
-        data = encode(message)
-        if len(data) > connection.max_payload:
-            raise MessageTooLarge(
-                f"{len(data)} bytes to {subject}, the server takes {connection.max_payload}"
-            )
+        pieces = pieces_of(message)
+        size = size_of(pieces)
+        if size > connection.max_payload:
+            raise MessageTooLarge(f"{size} bytes to {subject}, the server takes {connection.max_payload}")
         try:
-            connection.send(f"PUB {subject} {reply} {len(data)}\r\n".encode(), data, b"\r\n")
+            connection.send(f"PUB {subject} {reply} {size}\r\n".encode(), *pieces, b"\r\n")
         except OSError as error:
             self._lost(error)
             raise Disconnected("the connection was lost") from None
