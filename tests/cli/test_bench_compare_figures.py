@@ -72,7 +72,7 @@ def test_ratios_are_of_one_round() -> None:
 
 def record(number: int, contender: str, rate: float | None) -> Json:
     figures = {f"{TAX_CASE} steady": rate, f"{TAX_CASE} whole": 1.0}
-    return {"round": number, "contender": contender, "figures": figures}
+    return {"round": number, "contender": contender, "figures": figures, "others_cores": 0.5}
 
 
 def compared() -> Json:
@@ -103,7 +103,7 @@ def test_a_table() -> None:
     console = Console(width=200, highlight=False)
     with console.capture() as capture:
         console.print(as_text(compared()))
-    header, steady, _, tax, memory = capture.get().splitlines()
+    header, steady, _, tax, memory, others = capture.get().splitlines()
     assert header.split() == [
         "tokens",
         "per",
@@ -118,6 +118,7 @@ def test_a_table() -> None:
     assert "1.25 (0.50-3.00)" in steady
     assert tax == "disaggregation: at decode-32 the pod does 1.25 (0.50-3.00) of what one process does"
     assert memory == "memory: pod 4.50 GB of 7.00 GB (expert 3.50 GB, nats 1.00 GB)"
+    assert others == "others kept 0.50 (0.50-0.50) cores busy meanwhile"
 
 
 def test_prompts_are_never_the_same_twice() -> None:

@@ -40,6 +40,7 @@ def comparison(rate: float) -> dict[str, Any]:
                 "ratios": {"transformers": None},
             },
         },
+        "others_cores": spread(0.1, 0.0, 0.5),
         "memory": {"pod": {"pss_bytes": spread(4.1e9, 4e9, 4.2e9), "kinds": {"nats": 1}}},
         "machine": {"cores": 2, "cpu": "Abacus"},
         "versions": {"commit": "abc"},
@@ -68,6 +69,7 @@ def test_the_newest_result_becomes_a_table(tmp_path: Path) -> None:
         "\n"
         "Medians of 3 rounds (and their range), on 2 cores of Abacus, 2030-01-02, commit abc, model `big`.\n"
         "Memory (PSS): pod 4.10 GB (budget 5.00 GB).\n"
+        "Others kept 0.10 (0.00-0.50) cores busy meanwhile.\n"
     )
 
 
