@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
+from xpod_proto.tensor import Buffer
 from xpod_runtime.errors import BusError
 from xpod_runtime.wire import Frame
 
@@ -74,7 +75,7 @@ class NatsSocket:
     def close(self) -> None:
         self._raw.close()
 
-    def send(self, *pieces: bytes | memoryview) -> None:
+    def send(self, *pieces: Buffer) -> None:
         """All of the pieces, one after the other."""
         left = sum(len(piece) for piece in pieces)
         if isinstance(self._raw, ssl.SSLSocket):
