@@ -17,7 +17,6 @@ import math
 import torch
 from torch import Tensor
 
-from xpod_model.gate import slot_sum
 from xpod_model.kv import KVCache
 from xpod_model.plan import TILE, Group, Piece, Plan
 from xpod_model.scratch import Scratch
@@ -95,7 +94,15 @@ class Attention:
         parts.copy_(weights.view(n, rows, tiles, TILE).transpose(1, 2))
         tiled = values.view(n, tiles, TILE, -1).flatten(0, 1)
         out = torch.bmm(parts.flatten(0, 1), tiled).view(n, tiles, rows, -1)
-        return out[:, 0] if tiles == 1 else slot_sum(out.float()).to(values.dtype)
+        return out[:, 0] if tiles == 1 else _in_order(out).to(values.dtype)
+
+
+def _in_order(parts: Tensor) -> Tensor:
+    """parts [N, tiles, rows, head_dim] -> their sum over tiles, fp32; torch.sum picks its order by shape."""
+    total = parts[:, 0].float()
+    for tile in range(1, parts.shape[1]):
+        total += parts[:, tile]
+    return total
 
 
 def _pad(q: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,7 @@ class AttentionHalf:
             if batch is not None:
                 outputs = yield batch
                 with torch.inference_mode():
-                    x = x + combine(outputs, weights).to(self.dtype)
+                    x = x + combine(outputs, weights)
             else:
                 with torch.inference_mode():
                     x = x + layer.dense_mlp(h)
@@ -115,8 +115,7 @@ class AttentionHalf:
         if layer.head_norm is not None:
             qk = rms_norm(qk, layer.head_norm, config.rms_eps)
         qk = rotate(qk, shared.cos, shared.sin)
-        shared.cache.write(index, shared.plan.slots, qk[:, config.heads :])
-        shared.cache.write(index, shared.plan.slots, v, first_plane=config.kv_heads)
+        shared.cache.write(index, shared.plan.slots, torch.cat([qk[:, config.heads :], v], 1))
         return layer.out(self._attention(qk[:, : config.heads], index, shared.cache, shared.plan))
 
     def _ask(self, gate: Gate | None, index: int, h: Tensor) -> tuple[ExpertBatch | None, Tensor]:

@@ -55,7 +55,7 @@ def _results(name: str, device: str) -> Iterator[Tensor]:
     yield _attention(qkv.view(TOKENS, -1, HEAD_DIM), name, device)
     yield GatedMlp(probe(192, HIDDEN), probe(192, HIDDEN), probe(HIDDEN, 192))(h)
     experts, weights = top_experts(Linear(probe(EXPERTS, HIDDEN))(h) / 16, SLOTS, True)
-    yield from (experts, weights, combine(probe(TOKENS, SLOTS, HIDDEN), weights))
+    yield from (experts, weights, combine(probe(TOKENS, SLOTS, HIDDEN), weights.to(dtype)))
     logits = Linear(probe(VOCAB, HIDDEN))(h[:1]).float()[0] / 64
     drawn = sample(logits, Sampling(temperature=0.8, top_p=0.9, seed=7), 11)
     yield torch.tensor([drawn.token, drawn.logprob], dtype=torch.float64)

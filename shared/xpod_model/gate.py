@@ -3,15 +3,15 @@
 It knows nothing of where experts live.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from xpod_model.linear import Linear
 
-# 24 bits of mantissa and exponent ordering survive in the high part of an int64; the low part breaks ties
-LOW_BITS = 16
-# products of more rows than this leave the cache before they are added
-COMBINED_ROWS = 64
+# a probability's bits stand above an index of this many bits, which breaks ties
+INDEX_BITS = 16
 
 
 def top_experts(logits: Tensor, k: int, normalise: bool) -> tuple[Tensor, Tensor]:
@@ -21,31 +21,38 @@ def top_experts(logits: Tensor, k: int, normalise: bool) -> tuple[Tensor, Tensor
     the bits of the probability (not negative, hence ordered as integers) above the inverted index.
     """
     probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)  # [T, E]
-    last = logits.shape[-1] - 1
-    inverted = torch.arange(last, -1, -1, device=logits.device)
-    ranks = probabilities.view(torch.int32).to(torch.int64).mul_(1 << LOW_BITS).add_(inverted)
-    top = torch.topk(ranks, k, dim=-1).values  # [T, K]
-    experts = last - (top & ((1 << LOW_BITS) - 1))
-    weights = (top >> LOW_BITS).to(torch.int32).view(torch.float32)
+    bits = probabilities.view(torch.int32)
+    ranks = torch.add(_inverted(logits.shape[-1], logits.device), bits, alpha=1 << INDEX_BITS)  # int64
+    experts = torch.topk(ranks, k, dim=-1).indices  # [T, K]
+    weights = probabilities.gather(1, experts)
     if normalise:
-        weights = weights / slot_sum(weights.unsqueeze(-1))
+        # a running sum adds in slot order; torch.sum picks its order by shape
+        weights = weights / weights.cumsum(-1)[:, -1:]
     return experts, weights
 
 
-def slot_sum(rows: Tensor) -> Tensor:
-    """rows [T, K, D] -> [T, D], added in slot order: torch.sum picks its order by shape."""
-    total = rows[:, 0].clone()
-    for slot in range(1, rows.shape[1]):
-        total += rows[:, slot]
-    return total
+@lru_cache(maxsize=8)
+def _inverted(experts: int, device: torch.device) -> Tensor:
+    return torch.arange(experts - 1, -1, -1, device=device)
 
 
 def combine(outputs: Tensor, weights: Tensor) -> Tensor:
-    """outputs [T, K, D], weights [T, K] fp32 -> fp32 [T, D]: the weighted sum in slot order."""
-    if outputs.shape[0] <= COMBINED_ROWS:
-        return slot_sum(outputs * weights.unsqueeze(-1))
-    parts = zip(torch.split(outputs, COMBINED_ROWS), torch.split(weights, COMBINED_ROWS), strict=True)
-    return torch.cat([slot_sum(rows * heft.unsqueeze(-1)) for rows, heft in parts])
+    """outputs [T, K, D], weights [T, K] in the same dtype -> [T, D]: the weighted sum in slot order.
+
+    A bag of embeddings is that sum: added one row after the other in fp32, rounded once, without intermediate tensors.
+    """
+    tokens, k, width = outputs.shape
+    slots, bags = _bags(tokens, k, outputs.device)
+    return torch.embedding_bag(
+        outputs.reshape(-1, width), slots, bags, mode=0, per_sample_weights=weights.reshape(-1)
+    )[0]
+
+
+@lru_cache(maxsize=64)
+def _bags(tokens: int, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Row numbers of [T * K] rows, and where each token's begin."""
+    slots = torch.arange(tokens * k, device=device)
+    return slots, slots[::k].clone()
 
 
 class Gate:
@@ -56,6 +63,6 @@ class Gate:
         self._k, self._normalise, self._dtype = k, normalise, weight.dtype
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [T, D] -> experts [T, K] int64, weights [T, K] fp32."""
+        """x [T, D] -> experts [T, K] int64, weights [T, K] in the dtype of x."""
         experts, weights = top_experts(self._linear(x), self._k, self._normalise)
-        return experts, weights.to(self._dtype).float()
+        return experts, weights.to(self._dtype)

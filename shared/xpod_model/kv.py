@@ -18,7 +18,7 @@ from torch import Tensor
 from xpod_model.config import ModelConfig
 from xpod_model.errors import CacheFull
 from xpod_model.mirror import Mirrors
-from xpod_model.tensors import DTYPES
+from xpod_model.tensors import DTYPES, copy_rows
 
 BLOCK_TOKENS = 16
 # the most that one decoding batch's gathered keys and values may take beside the cache
@@ -117,10 +117,9 @@ class KVCache:
             + positions % self.spec.block_tokens
         )
 
-    def write(self, layer: int, slots: Tensor, values: Tensor, first_plane: int = 0) -> None:
-        """values [T, planes, plane width] go to `slots` [T], into planes from first_plane on."""
-        planes = self._flat[layer][first_plane : first_plane + values.shape[1]]
-        planes.index_copy_(1, slots, values.transpose(0, 1))
+    def write(self, layer: int, slots: Tensor, values: Tensor) -> None:
+        """values [T, planes, plane width] go to `slots` [T]."""
+        copy_rows(self._flat[layer], slots, values.transpose(0, 1))
 
     def gather(self, layer: int, blocks: Tensor, out: Tensor | None = None) -> Tensor:
         """blocks [N] -> [planes, N * block_tokens, plane width], a copy, in `out` if given."""

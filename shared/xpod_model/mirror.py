@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from xpod_model.tensors import copy_rows
+
 Ints = npt.NDArray[np.int64]
 
 # two micro-batches may take turns
@@ -55,7 +57,7 @@ class Mirror:
             torch.index_select(data, 1, blocks, out=rows.view(planes, -1, *data.shape[2:]))
             self._stale[layer] = False
         else:
-            rows.index_copy_(1, self._places, data.flatten(1, 2).index_select(1, slots))
+            copy_rows(rows, self._places, data.flatten(1, 2).index_select(1, slots))
         return rows
 
 

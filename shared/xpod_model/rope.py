@@ -46,8 +46,7 @@ class Rope:
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x [T, heads, head_dim], rotated; halves are paired (i, i + head_dim / 2), as Hugging Face stores them."""
-    half = x.shape[-1] // 2
-    swapped = torch.cat([x[..., half:], x[..., :half]], dim=-1)
+    swapped = x.roll(x.shape[-1] // 2, -1)
     return (x * cos).add_(swapped.mul_(sin))
 
 

@@ -86,16 +86,23 @@ def sample(
     temperature, as vLLM reports it.
     """
     edited = _edit(logits, sampling, prompt_ids, generated_ids) if sampling.edits else logits
-    token = int(edited.argmax()) if sampling.temperature == 0 else _draw(edited, sampling, position)
+    token = int(_argmax(edited)) if sampling.temperature == 0 else _draw(edited, sampling, position)
     return _with_logprobs(logits, token, sampling.logprobs)
 
 
 def sample_greedy(logits: Tensor) -> list[Sampled]:
     """The likeliest token of each row of [n, V], lowest index on ties: `sample` at temperature 0, row for row."""
-    tokens = logits.argmax(dim=-1, keepdim=True)  # [n, 1]
+    tokens = _argmax(logits).unsqueeze(-1)  # [n, 1]
     logprobs = torch.log_softmax(logits, dim=-1).gather(1, tokens)
     pairs = zip(tokens.flatten().tolist(), logprobs.flatten().tolist(), strict=True)
     return [Sampled(token, logprob) for token, logprob in pairs]
+
+
+def _argmax(logits: Tensor) -> Tensor:
+    """[..., V] -> [...]: the first of the largest. On the CPU numpy looks at a vector at a time, and torch does not."""
+    if logits.device.type != "cpu":
+        return logits.argmax(dim=-1)
+    return torch.as_tensor(logits.numpy().argmax(axis=-1))
 
 
 def _with_logprobs(logits: Tensor, token: int, count: int) -> Sampled:

@@ -33,3 +33,12 @@ def read_stacked(
     if names[0] is None:
         return None
     return torch.cat([read(checkpoint, name, dtype, device) for name in names if name is not None])
+
+
+def copy_rows(target: Tensor, places: Tensor, rows: Tensor) -> None:
+    """rows [planes, T, width] go to `places` [T] of target [planes, n, width], both with whole rows in memory."""
+    wide = torch.complex128
+    if rows.shape[-1] * rows.element_size() % wide.itemsize == 0:
+        # index_copy_ walks element by element: let elements be as wide as there are
+        target, rows = target.view(wide), rows.view(wide)
+    target.index_copy_(1, places, rows)
