@@ -25,11 +25,12 @@ def read_bare(data: Buffer) -> Message | None:
     if len(view) < 2 or view[1] >= 0x80:
         return None
     entry = BY_TAG.get(view[1])
-    if entry is None or not entry.bare or view[0] != 0x91 + len(entry.fields):
+    count = view[0] - 0x91
+    if entry is None or not entry.bare or not entry.required <= count <= len(entry.fields):
         return None
     values, at = [], 2
     try:
-        for _ in entry.fields:
+        for _ in range(count):
             value, at = _value(view, at)
             if value is None:
                 return None

@@ -32,7 +32,7 @@ class Entry:
     """One message type: its tag, its class, its field names, and how many of them have no default.
 
     `values` gives a message's fields in order. `bulky`: tensors, or tuples of parts that have some, are among them.
-    `bare`: nothing but tensors and whole numbers, all of them required.
+    `bare`: nothing but tensors and whole numbers.
     """
 
     tag: int
@@ -95,7 +95,7 @@ def message(tag: int) -> Callable[[type[M]], type[M]]:
             TypeAdapter(cls),
             _getter(names),
             bulky=any(kind is Tensor or _holds_parts(kind) for kind in kinds),
-            bare=required == len(names) > 0 and all(kind in (Tensor, int) for kind in kinds),
+            bare=bool(names) and all(kind in (Tensor, int) for kind in kinds),
         )
         assert tag not in BY_TAG, f"tag {tag} is taken by {BY_TAG[tag].cls.__name__}"
         BY_TAG[tag] = entry

@@ -152,6 +152,7 @@ class Actor:
             state=self.state,
             started=self.started,
             detail=self.detail(),
+            frames=self.data.frames,
         )
         await self.control.publish(subjects.hello(self.pod), hello)
 

@@ -62,10 +62,10 @@ class Asking:
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
 
-    def open(self, subject: str, timeout: float, read: Callable[[Ask, Frame], None]) -> Ask:
-        """A request to `subject`, with a reply subject of its own. `close` it in any case."""
+    def open(self, subject: str, timeout: float, read: Callable[[Ask, Frame], None], mark: str = "") -> Ask:
+        """A request to `subject`, with a reply subject of its own that ends with `mark`. `close` it in any case."""
         ask = Ask(self._loop.create_future(), subject, timeout, self._loop.time() + timeout, read)
-        ask.reply = self._inbox.open(ask.deliver)
+        ask.reply = self._inbox.open(ask.deliver, mark)
         self._asks.add(ask)
         if ask.deadline < self._due:
             self._set_timer(ask.deadline)

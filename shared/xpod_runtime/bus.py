@@ -41,7 +41,7 @@ class Bus(ABC):
 
         Raises NoResponders at once when nobody subscribes, DeadlineExceeded, Disconnected as soon as the
         connection is lost (or when there is none), RemoteError when the peer answers with an error,
-        BadMessage, MessageTooLarge, TransferFailed, BusClosed.
+        BadMessage, MessageTooLarge, TransferFailed, FrameLost, BusClosed.
         """
 
     @abstractmethod
@@ -77,3 +77,14 @@ class Bus(ABC):
     @abstractmethod
     def on_disconnect(self, callback: Callable[[], None]) -> None:
         """Adds a callback for each time the connection is lost."""
+
+    @property
+    def frames(self) -> str:
+        """The token of the memory that this bus shares with others on its host; empty: none."""
+        return ""
+
+    def meet(self, subject: str, token: str) -> None:  # noqa: B027
+        """Who listens at `subject` has this token: where it equals `frames`, large requests need not travel."""
+
+    def forget(self, subject: str) -> None:  # noqa: B027
+        """Whoever listens at `subject` is gone, or another."""

@@ -43,6 +43,7 @@ class ServiceConfig(BaseModel):
     log_format: Literal["json", "console"] = "json"
     heartbeat: Annotated[float, Field(gt=0, description="seconds between heartbeats")] = 0.5
     data: Annotated[Path, Field(description="directory for all that is kept")] = Path(".xpod")
+    frames: Annotated[str, Field(description="directory in memory, shared by the processes of a host")] = ""
     threads: Annotated[int, Field(ge=1, description="compute threads")] = 1
     mailbox: Annotated[int, Field(ge=1, description="messages handled at once, more are refused")] = 4096
     drain: Annotated[float, Field(ge=0, description="seconds to finish work after SIGTERM")] = 10.0

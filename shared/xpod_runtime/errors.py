@@ -63,6 +63,12 @@ class TransferFailed(BusError):
     code = "transfer_failed"
 
 
+class FrameLost(BusError):
+    """A message in shared memory was gone when its reader came: the sender died, or the reader was seconds late."""
+
+    code = "frame_lost"
+
+
 class SlowConsumer(BusError):
     """The client dropped messages because they came faster than they were read. Fatal: order is gone."""
 

@@ -19,10 +19,10 @@ class Inbox:
         self._waiting: dict[str, Deliver] = {}
         self._on_stray = on_stray
 
-    def open(self, deliver: Deliver) -> str:
-        """A fresh subject whose frames go to `deliver` until it is closed."""
+    def open(self, deliver: Deliver, mark: str = "") -> str:
+        """A fresh subject, with `mark` at its end, whose frames go to `deliver` until it is closed."""
         self._next += 1
-        subject = f"{self._prefix}.{self._next:x}"
+        subject = f"{self._prefix}.{self._next:x}{mark}"
         self._waiting[subject] = deliver
         return subject
 

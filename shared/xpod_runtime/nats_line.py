@@ -16,8 +16,18 @@ from contextlib import suppress
 
 import structlog
 
-from xpod_proto import DecodeError, ErrorReply, Message, decode, pieces_of, size_of
-from xpod_runtime.errors import BadMessage, BusError, Disconnected, MessageTooLarge, NoResponders, XpodError
+from xpod_proto import DecodeError, ErrorReply, Message, pieces_of, size_of
+from xpod_runtime.errors import (
+    BadMessage,
+    BusError,
+    Disconnected,
+    FrameLost,
+    MessageTooLarge,
+    NoResponders,
+    RemoteError,
+    XpodError,
+)
+from xpod_runtime.frames import Frames, NoFrames
 from xpod_runtime.line import Answer, Arrival, Incoming, Line
 from xpod_runtime.nats_socket import NatsSocket
 from xpod_runtime.sending import error_of
@@ -34,8 +44,18 @@ log = structlog.get_logger(__name__)
 class NatsLine(Line):
     """Connects, and connects again, by itself: to the first of `urls` that answers."""
 
-    def __init__(self, urls: Sequence[str], name: str, *, ping_seconds: float = PING_SECONDS) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        name: str,
+        *,
+        ping_seconds: float = PING_SECONDS,
+        frames: Frames | None = None,
+    ) -> None:
+        """`frames` are the line's to close."""
         self._urls, self._name, self._ping_seconds = list(urls), name, ping_seconds
+        self._frames = frames or NoFrames()
+        self._framed: dict[int, str] = {}
         self._inbox = f"_INBOX.{uuid.uuid4().hex}"
         self._socket: NatsSocket | None = None
         self._subjects = [f"{self._inbox}.*"]
@@ -59,13 +79,15 @@ class NatsLine(Line):
         if not self._waiting - {self._next}:
             self._heard = time.monotonic()
         try:
-            self._send(subject, message, f"{self._inbox}.{self._next:x}")
+            if self._send(subject, message, f"{self._inbox}.{self._next:x}{self._frames.mark}"):
+                self._framed[self._next] = subject
         except BusError as error:
             self._settle(self._next, error)
         return self._next
 
     def forget(self, ticket: int) -> None:
         self._waiting.discard(ticket)
+        self._framed.pop(ticket, None)
 
     def listen(self, subject: str) -> None:
         if subject in self._subjects:
@@ -95,17 +117,21 @@ class NatsLine(Line):
 
     def close(self) -> None:
         self._leave()
+        self._frames.close()
         self._ear.close()
         self._bell.close()
 
     # -- sending ----------------------------------------------------------------------------------------
 
-    def _send(self, subject: str, message: Message, reply: str) -> None:
-        """Raises BusError."""
+    def _send(self, subject: str, message: Message, reply: str) -> bool:
+        """Whether it went as a frame. Raises BusError."""
         connection = self._connected()
         if connection is None:
             raise Disconnected("no NATS server answers")
         pieces = pieces_of(message)
+        framed = self._frames.put(subject, pieces)
+        if framed is not None:
+            pieces = pieces_of(framed)
         size = size_of(pieces)
         if size > connection.max_payload:
             raise MessageTooLarge(f"{size} bytes to {subject}, the server takes {connection.max_payload}")
@@ -114,6 +140,7 @@ class NatsLine(Line):
         except OSError as error:
             self._lost(error)
             raise Disconnected("the connection was lost") from None
+        return framed is not None
 
     # -- receiving --------------------------------------------------------------------------------------
 
@@ -163,24 +190,37 @@ class NatsLine(Line):
     def _deliver(self, frames: list[Frame]) -> None:
         for frame in frames:
             if frame.subject.startswith(self._inbox):
-                ticket = int(frame.subject[len(self._inbox) + 1 :], 16)
+                ticket = int(frame.subject[len(self._inbox) + 1 :].partition("~")[0], 16)
                 if ticket in self._waiting:
-                    self._settle(ticket, _read_answer(frame))
+                    self._settle(ticket, self._read_answer(frame))
             else:
                 self._take_call(frame)
 
     def _take_call(self, frame: Frame) -> None:
         try:
-            self._arrivals.append(Incoming(decode(frame.data), frame.reply))
-        except DecodeError as error:
+            self._arrivals.append(Incoming(self._frames.decode(frame.data), frame.reply))
+        except (DecodeError, FrameLost) as error:
             log.warning("bad message", subject=frame.subject, size=len(frame.data), error=str(error))
+            code = FrameLost.code if isinstance(error, FrameLost) else BadMessage.code
             if frame.reply:
-                self.answer(
-                    Incoming(ErrorReply("", ""), frame.reply), ErrorReply(BadMessage.code, str(error))
-                )
+                self.answer(Incoming(ErrorReply("", ""), frame.reply), ErrorReply(code, str(error)))
+
+    def _read_answer(self, frame: Frame) -> Message | XpodError:
+        if frame.no_responders:
+            return NoResponders("nobody listens")
+        try:
+            message = self._frames.decode(frame.data)
+        except DecodeError as error:
+            return BadMessage(str(error))
+        except FrameLost as error:
+            return error
+        return error_of(message) if isinstance(message, ErrorReply) else message
 
     def _settle(self, ticket: int, message: Message | XpodError) -> None:
         self._waiting.discard(ticket)
+        framed = self._framed.pop(ticket, "")
+        if framed and isinstance(message, RemoteError) and message.code == FrameLost.code:
+            self._frames.forget(framed)  # the call comes again, by the bus
         self._arrivals.append(Answer(ticket, message))
 
     # -- the connection ---------------------------------------------------------------------------------
@@ -216,13 +256,3 @@ class NatsLine(Line):
         if connection is not None:
             self._poll.unregister(connection)
             connection.close()
-
-
-def _read_answer(frame: Frame) -> Message | XpodError:
-    if frame.no_responders:
-        return NoResponders("nobody listens")
-    try:
-        message = decode(frame.data)
-    except DecodeError as error:
-        return BadMessage(str(error))
-    return error_of(message) if isinstance(message, ErrorReply) else message

@@ -20,6 +20,7 @@ from xpod_runtime.actor import Actor
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig, load_config, usage
 from xpod_runtime.errors import BusError, ConfigError, XpodError
+from xpod_runtime.frames import frames_of
 from xpod_runtime.nats_bus import NatsBus
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -83,7 +84,10 @@ async def _live(make: Make[C], config: C, stop: asyncio.Event, on_fatal: Callabl
     try:
         # The data connection is named after the member, so that a DISCONNECT event tells who died.
         for name in (config.id, f"{config.id}.control"):
-            connecting = asyncio.create_task(NatsBus.connect(config.nats_urls, name, on_fatal=on_fatal))
+            frames = frames_of(config) if not buses else None
+            connecting = asyncio.create_task(
+                NatsBus.connect(config.nats_urls, name, on_fatal=on_fatal, frames=frames)
+            )
             if not await _before(stop, connecting):
                 return
             buses.append(connecting.result())

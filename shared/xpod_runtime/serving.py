@@ -10,22 +10,25 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from xpod_proto import ChunkOpen, DecodeError, ErrorReply, Message, decode
+from xpod_proto import ChunkOpen, DecodeError, ErrorReply, Message
 from xpod_runtime.bus import Handler
-from xpod_runtime.errors import BadMessage, XpodError
+from xpod_runtime.errors import BadMessage, BusError, FrameLost, XpodError
 from xpod_runtime.receiving import Post, Receiving
 from xpod_runtime.tasks import Tasks
 from xpod_runtime.wire import Frame
 
 Answer = Callable[[str, Message], Awaitable[None]]
+Read = Callable[[bytes | memoryview], Message]
+"""The message in these bytes, or in the memory that they point to. Raises DecodeError and FrameLost."""
 log = structlog.get_logger(__name__)
 
 
 class Serving:
     """Runs handlers concurrently; they start in the order of arrival."""
 
-    def __init__(self, tasks: Tasks, receiving: Receiving, answer: Answer, post: Post) -> None:
-        self._tasks, self._receiving, self._answer, self._post = tasks, receiving, answer, post
+    def __init__(self, tasks: Tasks, receiving: Receiving, read: Read, answer: Answer, post: Post) -> None:
+        self._tasks, self._receiving = tasks, receiving
+        self._read, self._answer, self._post = read, answer, post
         self.bad_messages = 0
         """Arrived messages that could not be decoded."""
         self.closed = False
@@ -36,9 +39,12 @@ class Serving:
         if self.closed:
             return
         try:
-            message = decode(frame.data)
+            message = self._read(frame.data)
         except DecodeError as error:
             self._reject(frame, error)
+            return
+        except FrameLost as error:
+            self._miss(frame, error)
             return
         if isinstance(message, ChunkOpen) and frame.reply:
             self._take_in(handler, message, frame)
@@ -61,6 +67,11 @@ class Serving:
         if frame.reply:
             self._post(frame.reply, ErrorReply(code=BadMessage.code, message=str(error)))
 
+    def _miss(self, frame: Frame, error: FrameLost) -> None:
+        log.warning("frame lost", subject=frame.subject, error=str(error))
+        if frame.reply:
+            self._post(frame.reply, ErrorReply(code=FrameLost.code, message=str(error)))
+
     async def _handle(self, handler: Handler, message: Message, reply: str) -> None:
         answer = await outcome(handler, message, wants_answer=bool(reply))
         if not reply or answer is None:
@@ -78,6 +89,8 @@ async def outcome(handler: Handler, message: Message, *, wants_answer: bool) -> 
     name = type(message).__name__
     try:
         answer = await handler(message)
+    except FrameLost as error:  # one of the handler's own requests; as it stands, it would mean this one
+        return ErrorReply(code=BusError.code, message=str(error))
     except XpodError as error:
         if not wants_answer:
             log.warning("handler refused", message=name, code=error.code, error=str(error))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from xpod_proto import ChunkOpen, DecodeError, ErrorReply, Message, decode, pieces_of, size_of
+from xpod_proto import ChunkOpen, DecodeError, ErrorReply, Message, pieces_of, size_of
 from xpod_runtime.asking import Ask, Asking
 from xpod_runtime.bus import Bus, Handler, Subscription
 from xpod_runtime.chunks import Cut
@@ -22,10 +22,13 @@ from xpod_runtime.errors import (
     BusError,
     DeadlineExceeded,
     Disconnected,
+    FrameLost,
     NoResponders,
+    RemoteError,
     TransferFailed,
     XpodError,
 )
+from xpod_runtime.frames import Frames, NoFrames
 from xpod_runtime.inbox import Inbox
 from xpod_runtime.receiving import Limits, Receiving
 from xpod_runtime.sending import Sending, error_of
@@ -42,14 +45,23 @@ log = structlog.get_logger(__name__)
 class WireBus(Bus):
     """Call `start` once before use."""
 
-    def __init__(self, wire: Wire, *, payload_limit: int = 0, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        payload_limit: int = 0,
+        limits: Limits | None = None,
+        frames: Frames | None = None,
+    ) -> None:
         self._wire = wire
+        self._frames = frames or NoFrames()
+        self._loop = asyncio.get_running_loop()
         self._payload_limit = payload_limit or wire.max_payload - HEADROOM
         self._limits = limits or Limits()
         self._tasks = Tasks()
         self._inbox = Inbox(wire.new_inbox(), self._answer_stray)
         self._receiving = Receiving(self._inbox, self._post, self._limits)
-        self._serving = Serving(self._tasks, self._receiving, self._answer, self._post)
+        self._serving = Serving(self._tasks, self._receiving, self._frames.decode, self._answer, self._post)
         self._asking = Asking(self._inbox)
         self._sendings: set[Sending] = set()
         self._reconnected: list[Callable[[], None]] = []
@@ -73,6 +85,16 @@ class WireBus(Bus):
         """Messages to this bus's subscriptions that could not be decoded."""
         return self._serving.bad_messages
 
+    @property
+    def frames(self) -> str:
+        return self._frames.token
+
+    def meet(self, subject: str, token: str) -> None:
+        self._frames.meet(subject, token)
+
+    def forget(self, subject: str) -> None:
+        self._frames.forget(subject)
+
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         self._reconnected.append(callback)
 
@@ -88,15 +110,18 @@ class WireBus(Bus):
         if not self._wire.is_connected:
             raise Disconnected(f"no connection for a request to {subject}")
         pieces = pieces_of(message)
-        if size_of(pieces) <= self._payload_limit:
-            return await self._ask(subject, pieces, timeout)
+        framed = self._framed(subject, pieces)
+        if framed is None:
+            return await self._request(subject, pieces, timeout)
+        until = self._loop.time() + timeout
         try:
-            async with asyncio.timeout(timeout):
-                answer = await self._send_chunked(subject, pieces, wants_answer=True)
-        except TimeoutError:
-            raise DeadlineExceeded(f"no answer from {subject} in {timeout:g} s") from None
-        assert answer is not None
-        return answer
+            return await self._ask(subject, framed, timeout)
+        except RemoteError as error:
+            if error.code != FrameLost.code:
+                raise
+            log.warning("frame not read", subject=subject, error=error.message)
+        self.forget(subject)
+        return await self._request(subject, pieces, until - self._loop.time())
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> Subscription:
         self._check_open()
@@ -117,11 +142,23 @@ class WireBus(Bus):
         self._asking.stop()
         await self._tasks.cancel()
         await self._wire.close()
+        self._frames.close()
 
     # -- requests ---------------------------------------------------------------------------------------
 
+    async def _request(self, subject: str, pieces: Pieces, timeout: float) -> Message:
+        if size_of(pieces) <= self._payload_limit:
+            return await self._ask(subject, pieces, timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                answer = await self._send_chunked(subject, pieces, wants_answer=True)
+        except TimeoutError:
+            raise DeadlineExceeded(f"no answer from {subject} in {timeout:g} s") from None
+        assert answer is not None
+        return answer
+
     async def _ask(self, subject: str, pieces: Pieces, timeout: float) -> Message:
-        ask = self._asking.open(subject, timeout, self._settle)
+        ask = self._asking.open(subject, timeout, self._settle, self._frames.mark)
         try:
             await self._wire.send(subject, pieces, ask.reply)
             return await ask.answer
@@ -157,14 +194,24 @@ class WireBus(Bus):
         if frame.no_responders:
             return NoResponders(f"nobody listens on {subject}")
         try:
-            return decode(frame.data)
+            return self._frames.decode(frame.data)
         except DecodeError as error:
             return BadMessage(f"answer from {subject}: {error}")
+        except FrameLost as error:
+            return error
+
+    # -- shared memory ----------------------------------------------------------------------------------
+
+    def _framed(self, subject: str, pieces: Pieces) -> Pieces | None:
+        """What to send instead of `pieces`, which now lie in memory that the receiver shares."""
+        framed = self._frames.put(subject, pieces)
+        return None if framed is None else pieces_of(framed)
 
     # -- sending ----------------------------------------------------------------------------------------
 
     async def _answer(self, reply: str, answer: Message) -> None:
-        await self._send(reply, pieces_of(answer))
+        pieces = pieces_of(answer)
+        await self._send(reply, self._framed(reply, pieces) or pieces)
 
     async def _send(self, subject: str, pieces: Pieces) -> None:
         if size_of(pieces) <= self._payload_limit:

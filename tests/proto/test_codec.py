@@ -34,6 +34,7 @@ TAGS = {
     3: "ChunkOpen",
     4: "Chunk",
     5: "Credit",
+    6: "Framed",
     16: "Hello",
     17: "Heartbeat",
     18: "Down",

@@ -10,6 +10,7 @@ from xpod_proto import subjects
 
 TABLE: list[tuple[Callable[..., str], tuple[str, ...], str]] = [
     (subjects.mailbox, ("pod", "decode", "d-1"), "pod.v1.decode.d-1"),
+    (subjects.calls, ("pod", "e-1"), "pod.v1.expert.e-1.calls"),
     (subjects.tokens, ("pod", "s_1"), "pod.v1.tokens.s_1"),
     (subjects.generate, ("pod",), "pod.v1.generate"),
     (subjects.hello, ("pod",), "pod.v1.hello"),

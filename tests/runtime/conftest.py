@@ -12,12 +12,20 @@ import pytest_asyncio
 
 from xpod_runtime.broker import Broker
 from xpod_runtime.broker_config import BrokerConfig
-from xpod_runtime.bus import Bus
+from xpod_runtime.bus import Bus, Handler, Subscription
+from xpod_runtime.frames import Frames
 from xpod_runtime.local_bus import LocalBus, LocalFabric
 from xpod_runtime.nats_bus import NatsBus
 from xpod_runtime.receiving import Limits
 
 MakeBus = Callable[..., Awaitable[Bus]]
+
+
+@pytest.fixture
+def frames_directory() -> Iterator[Path]:
+    """A directory in memory for frames."""
+    with tempfile.TemporaryDirectory(prefix="xpod-test-", dir="/dev/shm") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +41,21 @@ def nats_url() -> Iterator[str]:
             broker.kill()
 
 
-@pytest_asyncio.fixture(params=["local", "nats"])
-async def make_bus(request: pytest.FixtureRequest, nats_url: str) -> AsyncIterator[MakeBus]:
+class NearBus(NatsBus):
+    """A bus whose messages are frames, however small: who subscribes is met by all of `others`."""
+
+    others: list[Bus]
+
+    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> Subscription:
+        for other in self.others:
+            other.meet(subject, self.frames)
+        return await super().subscribe(subject, handler, queue=queue)
+
+
+@pytest_asyncio.fixture(params=["local", "nats", "frames"])
+async def make_bus(
+    request: pytest.FixtureRequest, nats_url: str, frames_directory: Path
+) -> AsyncIterator[MakeBus]:
     """Makes buses that hear one another, by name; `payload_limit` and `limits` as in the constructors."""
     fabric = LocalFabric()
     made: list[Bus] = []
@@ -43,6 +64,13 @@ async def make_bus(request: pytest.FixtureRequest, nats_url: str) -> AsyncIterat
         bus: Bus
         if request.param == "nats":
             bus = await NatsBus.connect(nats_url, name, wait=10, payload_limit=payload_limit, limits=limits)
+        elif request.param == "frames":
+            frames = Frames(frames_directory, least=1)
+            bus = await NearBus.connect(
+                nats_url, name, wait=10, payload_limit=payload_limit, limits=limits, frames=frames
+            )
+            assert isinstance(bus, NearBus)
+            bus.others = made
         else:
             bus = LocalBus(fabric, name, payload_limit=payload_limit, limits=limits)
         made.append(bus)

@@ -1,6 +1,6 @@
 """Message types, one module a receiver."""
 
-from xpod_proto.messages.bus import Ack, Chunk, ChunkOpen, Credit, ErrorReply
+from xpod_proto.messages.bus import Ack, Chunk, ChunkOpen, Credit, ErrorReply, Framed
 from xpod_proto.messages.control import Down, Heartbeat, Hello, Holdings, Placement, RollCall, Value
 from xpod_proto.messages.decode import CancelSession, DecodeTask, ReplayTokens, TokenHistory
 from xpod_proto.messages.expert import ExpertCall, ExpertReply
@@ -30,6 +30,7 @@ __all__ = [
     "ExpertReply",
     "FetchBlocks",
     "FetchedBlocks",
+    "Framed",
     "Heartbeat",
     "Hello",
     "Holdings",

@@ -1,6 +1,12 @@
-"""What the bus itself says: replies without content, errors, and the pieces of a large payload."""
+"""What the bus itself says: replies without content, errors, and where a large payload is or in which pieces."""
+
+from typing import Annotated
+
+from pydantic import Field
 
 from xpod_proto.registry import Message, message
+
+Count = Annotated[int, Field(ge=0)]
 
 
 @message(1)
@@ -49,3 +55,13 @@ class Credit(Message):
     transfer: str
     inbox: str
     upto: int
+
+
+@message(6)
+class Framed(Message):
+    """A message that lies in memory: `size` bytes behind the header at `offset` of the file numbered `segment`."""
+
+    segment: Count
+    offset: Count
+    size: Count
+    sequence: Count

@@ -7,7 +7,10 @@ Value = str | int | float | bool
 
 @message(16)
 class Hello(Message):
-    """Who I am. `incarnation` differs for every process start; `fingerprint` names the numerics of its kernels."""
+    """Who I am. `incarnation` differs for every process start; `fingerprint` names the numerics of its kernels.
+
+    `frames` is the token of the memory that it shares with others on its host; empty: none.
+    """
 
     member: str
     kind: str
@@ -19,6 +22,7 @@ class Hello(Message):
     state: str
     started: float
     detail: dict[str, Value]
+    frames: str = ""
 
 
 @message(17)

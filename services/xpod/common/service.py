@@ -13,6 +13,7 @@ from xpod_runtime.actor import Actor
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import XpodError
+from xpod_runtime.frames import frames_of
 from xpod_runtime.line import BusLine, Line
 from xpod_runtime.nats_bus import NatsBus
 from xpod_runtime.nats_line import NatsLine
@@ -33,6 +34,7 @@ class Service(Actor):
     def __init__(self, config: ServiceConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)
         self.view = PodView(control, self.pod)
+        self.view.neighbours.introduce(data)
 
     async def open_view(self, *, model: str = "", fingerprint: str = "") -> None:
         """Begin to watch the pod; members of another model or other numerics are not used."""
@@ -50,7 +52,10 @@ class Service(Actor):
     def open_line(self) -> Line:
         """A way to the bus for the thread that computes."""
         if isinstance(self.data, NatsBus):
-            return NatsLine(self.config.nats_urls, f"{self.member}.line")
+            frames = frames_of(self.config)
+            if frames is not None:
+                self.view.neighbours.introduce(frames)
+            return NatsLine(self.config.nats_urls, f"{self.member}.line", frames=frames)
         return BusLine(self.data)
 
     def permanent(self, name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:

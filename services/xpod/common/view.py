@@ -13,6 +13,7 @@ from typing import cast
 
 import structlog
 
+from xpod.common.neighbours import Neighbours
 from xpod_policy.membership import Change, Member, Membership, State
 from xpod_proto import Down, Heartbeat, Hello, Message, RollCall, subjects
 from xpod_runtime.bus import Bus
@@ -34,6 +35,7 @@ class PodView:
         self._beat_listeners: list[Callable[[str], None]] = []
         self._change = asyncio.Condition()
         self.table = Membership()
+        self.neighbours = Neighbours(pod)
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` for every change of a member's state."""
@@ -107,6 +109,7 @@ class PodView:
             heard=now,
             detail=message.detail,
         )
+        self.neighbours.arrived(message.kind, message.member, message.frames)
         if not self.matches(member):
             log.error("member computes something else and is not used", who=member.name, detail=member.detail)
         await self._tell(self.table.hello(member))
@@ -135,6 +138,8 @@ class PodView:
             level(
                 "member", who=change.member.name, state=change.member.state, was=change.was, why=change.reason
             )
+            if change.member.state == "down":
+                self.neighbours.gone(change.member.kind, change.member.name)
             for listener in self._listeners:
                 await listener(change)
         async with self._change:

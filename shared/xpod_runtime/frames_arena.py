@@ -1,0 +1,94 @@
+"""One's own memory for frames: segments as they are needed, within a budget.
+
+Knows: which segment has room. Does not know: who reads, or what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from xpod_proto import Framed
+from xpod_runtime.frames_ring import Place
+from xpod_runtime.frames_segment import HEADER, Segment
+from xpod_runtime.wire import Pieces
+
+MIB = 1024 * 1024
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much memory frames may take. Sizes in bytes, times in seconds."""
+
+    segment: int = 8 * MIB
+    """One segment; a larger message gets one of its own size."""
+    budget: int = 64 * MIB
+    """All segments; what finds no room goes over the bus."""
+    idle: float = 10.0
+    """A segment beyond the first that nobody needed for so long is given back when the next frame is made."""
+
+
+class Arena:
+    """Raises OSError when there is no memory for the first segment."""
+
+    def __init__(self, directory: Path, room: Room) -> None:
+        self._directory = directory
+        self._room = room
+        self._sequence = 0
+        self._segments: list[Segment] = []
+        self._used: list[float] = []
+        self._add(min(room.segment, room.budget))
+
+    def put(self, pieces: Pieces, size: int) -> Framed | None:
+        """A frame of these `size` bytes; None when there is no room. The first segment with room takes it."""
+        now = time.monotonic()
+        if len(self._segments) > 1:
+            self._give_back(now)
+        for index, segment in enumerate(self._segments):
+            place = segment.ring.take(HEADER + size, self._sequence + 1, now)
+            if place is not None:
+                self._used[index] = now
+                return self._write(segment, place, pieces, size)
+        grown = self._grow(HEADER + size)
+        place = grown.ring.take(HEADER + size, self._sequence + 1, now) if grown else None
+        return self._write(grown, place, pieces, size) if grown and place else None
+
+    def close(self) -> None:
+        while self._segments:
+            self._segments.pop().close()
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def _write(self, segment: Segment, place: Place, pieces: Pieces, size: int) -> Framed:
+        self._sequence = place.sequence
+        segment.write(place, pieces, size)
+        return Framed(segment.number, place.offset, size, place.sequence)
+
+    def _grow(self, needed: int) -> Segment | None:
+        size = max(self._room.segment, -(-needed // MIB) * MIB)
+        if not self._segments or sum(each.ring.size for each in self._segments) + size > self._room.budget:
+            return None
+        try:
+            return self._add(size)
+        except OSError as error:
+            log.warning("no memory for more frames", bytes=size, error=str(error))
+            return None
+
+    def _add(self, size: int) -> Segment:
+        segment = Segment(self._directory, size)
+        self._segments.append(segment)
+        self._used.append(time.monotonic())
+        return segment
+
+    def _give_back(self, now: float) -> None:
+        """The last one, when it is empty and has been so for long."""
+        last = self._segments[-1]
+        last.ring.collect(now)
+        if not len(last.ring) and now - self._used[-1] >= self._room.idle:
+            self._segments.pop().close()
+            self._used.pop()
