@@ -29,6 +29,7 @@ TOPOLOGIES = {
 }
 CHUNKS = (16, 64, 512)
 BATCHES = (1, 7, 32)
+MICRO_BATCHES = (1, 2)
 SAMPLERS: tuple[dict[str, object], ...] = (
     {"temperature": 0.0},
     {"temperature": 0.8},
@@ -100,18 +101,24 @@ async def ask_all(pod: Pod, asked: Sequence[Request], at_once: int, seed: int) -
 
 @dataclass(frozen=True)
 class Case:
-    """One cell of the matrix: `chunk` tokens a step, `batch` sequences in a decode worker."""
+    """One cell of the matrix: `chunk` tokens a step, `batch` sequences in a decode worker, steps cut in `micro`."""
 
     topology: str
     dtype: str
     chunk: int
     batch: int
+    micro: int
 
 
 async def check(where: Where, model: Path, expected: list[Answer], case: Case) -> None:
     shape, copies = TOPOLOGIES[case.topology]
     asked = requests()[: len(expected)]
-    sizes = {"max_num_batched_tokens": case.chunk, "max_num_seqs": case.batch}
+    sizes = {
+        "max_num_batched_tokens": case.chunk,
+        "max_num_seqs": case.batch,
+        "micro_batches": case.micro,
+        "micro_batch_tokens": 1,
+    }
     async with running_pod(where, model, shape, dtype=case.dtype, copies=copies, **sizes) as pod:
         answers = await ask_all(pod, asked, case.batch * shape.decode, seed=case.chunk + case.batch)
         assert pod.router.engine.divergences == 0
@@ -120,11 +127,11 @@ async def check(where: Where, model: Path, expected: list[Answer], case: Case) -
 
 
 FAST = [
-    Case("1 decode, 1 shard", "fp32", 16, 7),
-    Case("2 decode, 2 shards", "bf16", 64, 32),
-    Case("2 decode, 3 shards, each expert twice", "fp32", 64, 32),
+    Case("1 decode, 1 shard", "fp32", 16, 7, 2),
+    Case("2 decode, 2 shards", "bf16", 64, 32, 2),
+    Case("2 decode, 3 shards, each expert twice", "fp32", 64, 32, 1),
 ]
-MATRIX = [Case(*cell) for cell in product(TOPOLOGIES, ("fp32", "bf16"), CHUNKS, BATCHES)]
+MATRIX = [Case(*cell) for cell in product(TOPOLOGIES, ("fp32", "bf16"), CHUNKS, BATCHES, MICRO_BATCHES)]
 
 
 @pytest.mark.parametrize("case", FAST, ids=str)
@@ -149,7 +156,7 @@ async def test_one_result_on_a_bus_that_reorders_and_duplicates(
     plan = FaultPlan(
         [Rule(Fault.DUPLICATE, tokens, probability=0.3), Rule(Fault.REORDER, tokens, probability=0.3)], seed=3
     )
-    case = Case("2 decode, 3 shards, each expert twice", "fp32", 64, 7)
+    case = Case("2 decode, 3 shards, each expert twice", "fp32", 64, 7, 2)
     await check(LocalFabric(plan), oracle_dirs["plain"], expected["fp32"][:20], case)
 
 

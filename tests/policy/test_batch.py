@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from xpod_policy.batch import Batch, Work
+from xpod_policy.batch import Batch, Work, micro_batches
 from xpod_policy.blocks import blocks_for
 
 
@@ -203,3 +203,36 @@ def test_crowded(slots: int, longest: int, crowded: bool) -> None:
     built = batch(max_sequences=slots)
     built.reserve("a", longest)
     assert built.crowded is crowded
+
+
+@pytest.mark.parametrize(
+    ("counts", "most", "smallest", "expected"),
+    [
+        ([1], 2, 1, [1]),
+        ([1, 1], 1, 1, [2]),
+        ([1, 1], 2, 1, [1, 1]),
+        ([1] * 7, 2, 1, [3, 4]),
+        ([1] * 7, 2, 4, [7]),
+        ([1] * 8, 2, 4, [4, 4]),
+        ([256, 256], 2, 64, [1, 1]),
+        ([10, 10, 1000], 2, 64, [2, 1]),
+        ([1000, 10, 10], 2, 64, [1, 2]),
+        ([1, 1, 1, 509], 2, 1, [3, 1]),
+        ([5] * 9, 3, 1, [3, 3, 3]),
+    ],
+)
+def test_micro_batches_share_the_tokens(
+    counts: list[int], most: int, smallest: int, expected: list[int]
+) -> None:
+    parts = micro_batches(counts, most, smallest)
+    assert [len(counts[part]) for part in parts] == expected
+    assert [count for part in parts for count in counts[part]] == counts
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=70), st.integers(1, 4), st.integers(1, 300))
+def test_micro_batches_leave_nothing_out_and_none_empty(counts: list[int], most: int, smallest: int) -> None:
+    parts = micro_batches(counts, most, smallest)
+    assert 1 <= len(parts) <= most
+    assert [count for part in parts for count in counts[part]] == counts
+    assert all(counts[part] for part in parts)
+    assert len(parts) == 1 or sum(counts) >= smallest * len(parts)
