@@ -51,6 +51,28 @@ class ShardRows:
     token: npt.NDArray[np.int64]
     slot: npt.NDArray[np.int64]
 
+    @classmethod
+    def of(
+        cls,
+        shard: str,
+        experts: npt.NDArray[np.integer],
+        token: npt.NDArray[np.int64],
+        slot: npt.NDArray[np.int64],
+    ) -> ShardRows:
+        """From pairs in (token, slot) order, `experts` `[P]` with them."""
+        first = np.empty(token.size, np.bool_)
+        first[:1] = True
+        np.not_equal(token[1:], token[:-1], out=first[1:])
+        row_of = np.cumsum(first, dtype=np.int32) - 1
+        return cls(shard, token[first], row_of, experts.astype(np.int32), token, slot)
+
+    def cut(self, most: int) -> list[ShardRows]:
+        """The same in pieces of at most `most` pairs."""
+        if self.token.size <= most:
+            return [self]
+        pieces = [slice(begin, begin + most) for begin in range(0, self.token.size, most)]
+        return [self.of(self.shard, self.expert_of[p], self.token[p], self.slot[p]) for p in pieces]
+
 
 @dataclass(frozen=True, slots=True)
 class _Routes:
@@ -127,12 +149,11 @@ class RoutingTable:
         layer: int,
         experts: npt.NDArray[np.integer],
         avoid: frozenset[str] = frozenset(),
-        most: int = MANY,
     ) -> tuple[list[ShardRows], npt.NDArray[np.bool_]]:
         """Split a layer's choices `[T, K]` by shard, leaving out the shards in `avoid`.
 
-        A part has at most `most` pairs, in (token, slot) order. Returns the parts and a mask `[T, K]` of pairs that
-        nobody (else) holds. A negative expert marks a pair that is not wanted.
+        Returns the parts and a mask `[T, K]` of pairs that nobody (else) holds. Pairs of a part are in
+        (token, slot) order. A negative expert marks a pair that is not wanted.
         """
         routes = self._now
         owner = self._assign(routes, layer, avoid) if avoid else self._owner_row(routes, layer)
@@ -141,23 +162,10 @@ class RoutingTable:
         parts = []
         for index, shard in enumerate(routes.order):
             token, slot = np.nonzero(who == index)
-            for begin in range(0, token.size, most):
-                end = begin + most
-                parts.append(_part(shard, experts, token[begin:end], slot[begin:end]))
+            if token.size:
+                parts.append(ShardRows.of(shard, experts[token, slot], token, slot))
         return parts, who == NOBODY
 
 
 def _holders(routes: _Routes, layer: int, expert: int) -> tuple[str, ...]:
     return tuple(shard for shard in routes.order if expert in routes.held[shard].get(layer, ()))
-
-
-def _part(
-    shard: str,
-    experts: npt.NDArray[np.integer],
-    token: npt.NDArray[np.int64],
-    slot: npt.NDArray[np.int64],
-) -> ShardRows:
-    used = np.zeros(len(experts), np.bool_)
-    used[token] = True
-    row_of = (np.cumsum(used, dtype=np.int32) - 1)[token]
-    return ShardRows(shard, np.flatnonzero(used), row_of, experts[token, slot].astype(np.int32), token, slot)

@@ -59,6 +59,10 @@ class Frames:
     def forget(self, subject: str) -> None:
         self._near.discard(subject)
 
+    def limit(self, subject: str) -> int:
+        """Bytes that fit into a frame for whoever listens at `subject`; 0 when it is far."""
+        return self._arena.room.segment if subject in self._near and not self._barred else 0
+
     @property
     def mark(self) -> str:
         """The end of a reply subject whose answer may be a frame."""
@@ -117,6 +121,9 @@ class NoFrames:
 
     def forget(self, subject: str) -> None:
         """Nobody was."""
+
+    def limit(self, subject: str) -> int:
+        return 0
 
     def put(self, subject: str, pieces: Pieces) -> None:
         """All goes over the bus."""

@@ -37,7 +37,7 @@ class Arena:
 
     def __init__(self, directory: Path, room: Room) -> None:
         self._directory = directory
-        self._room = room
+        self.room = room
         self._sequence = 0
         self._segments: list[Segment] = []
         self._used: list[float] = []
@@ -70,8 +70,8 @@ class Arena:
         return Framed(segment.number, place.offset, size, place.sequence)
 
     def _grow(self, needed: int) -> Segment | None:
-        size = max(self._room.segment, -(-needed // MIB) * MIB)
-        if not self._segments or sum(each.ring.size for each in self._segments) + size > self._room.budget:
+        size = max(self.room.segment, -(-needed // MIB) * MIB)
+        if not self._segments or sum(each.ring.size for each in self._segments) + size > self.room.budget:
             return None
         try:
             return self._add(size)
@@ -89,6 +89,6 @@ class Arena:
         """The last one, when it is empty and has been so for long."""
         last = self._segments[-1]
         last.ring.collect(now)
-        if not len(last.ring) and now - self._used[-1] >= self._room.idle:
+        if not len(last.ring) and now - self._used[-1] >= self.room.idle:
             self._segments.pop().close()
             self._used.pop()

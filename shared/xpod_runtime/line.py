@@ -19,6 +19,9 @@ from xpod_proto import Message
 from xpod_runtime.bus import Bus
 from xpod_runtime.errors import XpodError
 
+BUS_LIMIT = 1 << 20
+"""Bytes that any nats-server takes by default."""
+
 
 class Answer(NamedTuple):
     """What came of the call with this ticket."""
@@ -40,10 +43,12 @@ Arrival = Answer | Incoming
 class Line(ABC):
     """Used by one thread, but for `interrupt`, which any thread may call."""
 
-    @property
     @abstractmethod
-    def payload_limit(self) -> int:
-        """Largest encoded message in bytes."""
+    def limit(self, subject: str) -> int:
+        """Bytes of an encoded call to `subject`, and of its answer, that should be able to pass.
+
+        Where they are not after all, MessageTooLarge is the answer; BUS_LIMIT bytes always pass.
+        """
 
     @abstractmethod
     def post(self, subject: str, message: Message) -> int:
@@ -92,8 +97,7 @@ class BusLine(Line):
         self._tasks: set[asyncio.Task[None]] = set()
         self._next = 0
 
-    @property
-    def payload_limit(self) -> int:
+    def limit(self, subject: str) -> int:
         return 1 << 30  # a bus cuts what is too large for it
 
     def post(self, subject: str, message: Message) -> int:

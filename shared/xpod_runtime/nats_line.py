@@ -28,7 +28,7 @@ from xpod_runtime.errors import (
     XpodError,
 )
 from xpod_runtime.frames import Frames, NoFrames
-from xpod_runtime.line import Answer, Arrival, Incoming, Line
+from xpod_runtime.line import BUS_LIMIT, Answer, Arrival, Incoming, Line
 from xpod_runtime.nats_socket import NatsSocket
 from xpod_runtime.sending import error_of
 from xpod_runtime.wire import Frame
@@ -69,9 +69,9 @@ class NatsLine(Line):
         self._poll = select.poll()
         self._poll.register(self._ear, select.POLLIN)
 
-    @property
-    def payload_limit(self) -> int:
-        return self._socket.max_payload if self._socket is not None else 1 << 20
+    def limit(self, subject: str) -> int:
+        carried = self._socket.max_payload if self._socket is not None else BUS_LIMIT
+        return max(carried, self._frames.limit(subject))
 
     def post(self, subject: str, message: Message) -> int:
         self._next += 1
@@ -92,14 +92,22 @@ class NatsLine(Line):
     def listen(self, subject: str) -> None:
         if subject in self._subjects:
             return
+        known = self._socket
         self._subjects.append(subject)
-        if self._socket is not None:
-            self._socket.subscribe(subject, len(self._subjects) - 1)
-            self._deliver(self._socket.round_trip())
+        connection = self._connected()  # a new one subscribes to all
+        if known is not None and connection is known:
+            try:
+                connection.subscribe(subject, len(self._subjects) - 1)
+                self._deliver(connection.round_trip())
+            except (OSError, BusError) as error:
+                self._lost(error)
 
     def answer(self, call: Incoming, message: Message) -> None:
         try:
-            self._send(call.reply, message, "")
+            try:
+                self._send(call.reply, message, "")
+            except MessageTooLarge as error:  # the caller can ask for less at a time
+                self._send(call.reply, ErrorReply(error.code, str(error)), "")
         except BusError as error:
             log.warning("answer lost", message=type(message).__name__, code=error.code, error=str(error))
 

@@ -20,11 +20,11 @@ import numpy.typing as npt
 import structlog
 
 from xpod.common.experts import ExpertDirectory
-from xpod_policy.holdings import ShardRows
+from xpod_policy.holdings import MANY, ShardRows
 from xpod_proto import ExpertCall, ExpertReply, Message, Tensor, subjects
 from xpod_runtime.compute import ComputeThread
-from xpod_runtime.errors import BusClosed, DeadlineExceeded, XpodError
-from xpod_runtime.line import Answer, Line
+from xpod_runtime.errors import BusClosed, DeadlineExceeded, MessageTooLarge, XpodError
+from xpod_runtime.line import BUS_LIMIT, Answer, Line
 
 log = structlog.get_logger(__name__)
 Array = npt.NDArray[Any]
@@ -131,14 +131,15 @@ class Hop:
         self._lost.put(shard)
         self._line.interrupt()
 
-    def _ask(self, exchange: Exchange, wanted: Array) -> None:
-        """Send the pairs of `wanted` `[T, K]` (negative: not wanted) to who serves them."""
+    def _ask(self, exchange: Exchange, wanted: Array, most: int = MANY) -> None:
+        """Send the pairs of `wanted` `[T, K]` (negative: not wanted) to who serves them, at most `most` a call."""
         exchange.version = self._directory.version
-        row_bytes = exchange.rows.shape[1] * exchange.rows.itemsize + 8
-        most = max(1, (self._line.payload_limit - ENVELOPE) // row_bytes)
-        parts, nobody = self._directory.routing.split(exchange.layer, wanted, exchange.avoid, most)
+        parts, nobody = self._directory.routing.split(exchange.layer, wanted, exchange.avoid)
         for part in parts:
-            self._post(exchange, part)
+            for piece in part.cut(
+                min(most, self._pairs(exchange, self._line.limit(self._subject(part.shard))))
+            ):
+                self._post(exchange, piece)
         if nobody.any():
             now = time.monotonic()
             missed = np.where(nobody, wanted, -1)
@@ -167,13 +168,21 @@ class Hop:
             row_of=Tensor.of(part.row_of),
             expert_of=Tensor.of(part.expert_of),
         )
-        subject = self._subjects.get(part.shard)
-        if subject is None:
-            subject = self._subjects[part.shard] = subjects.calls(self._pod, part.shard)
-        ticket = self._line.post(subject, call)
+        ticket = self._line.post(self._subject(part.shard), call)
         self._calls[ticket] = _Call(exchange, part, time.monotonic() + self._call_timeout)
         exchange.calls += 1
         self.calls += 1
+
+    def _subject(self, shard: str) -> str:
+        subject = self._subjects.get(shard)
+        if subject is None:
+            subject = self._subjects[shard] = subjects.calls(self._pod, shard)
+        return subject
+
+    def _pairs(self, exchange: Exchange, limit: int) -> int:
+        """Pairs whose rows fit into a message of `limit` bytes."""
+        row_bytes = int(exchange.rows.shape[1]) * exchange.rows.itemsize + 8
+        return max(1, (limit - ENVELOPE) // row_bytes)
 
     def _take(self, exchange: Exchange, now: float) -> None:
         """Wait for something to happen, and take it in."""
@@ -216,10 +225,14 @@ class Hop:
                 error=str(error),
             )
         self.retries += 1
-        exchange.avoid |= {part.shard}
         wanted = np.full_like(exchange.experts, -1)
         wanted[part.token, part.slot] = exchange.experts[part.token, part.slot]
-        self._ask(exchange, wanted)
+        smallest = self._pairs(exchange, BUS_LIMIT)
+        if isinstance(error, MessageTooLarge) and len(part.token) > smallest:
+            self._ask(exchange, wanted, smallest)
+        else:
+            exchange.avoid |= {part.shard}
+            self._ask(exchange, wanted)
 
     def _expire(self, now: float) -> None:
         late = [ticket for ticket, call in self._calls.items() if call.deadline <= now]
