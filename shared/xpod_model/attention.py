@@ -5,8 +5,9 @@ It knows a plan, queries and cached keys and values; it knows neither weights no
 Where the bits could depend on company, and why they do not (measured with torch 2.13 on an AMD Zen 5):
 - scores are one product per KV head over all keys: an element of QKᵀ sums head_dim terms, and had equal bits
   for every number of keys (64…4096) and of rows (from MIN_ROWS on in fp32);
-- softmax runs in fp32 over whole tiles of keys; masked keys add exact zeros at the end, which change no sum
-  because torch adds a row vector by vector, in order;
+- softmax computes in fp32 over whole tiles of keys (in bf16 it reads and writes bf16, which is what the products
+  beside it do); masked keys add exact zeros at the end, which change no sum because torch adds a row vector by
+  vector, in order;
 - a product with V is blocked by its length (fp32 at 192 keys unlike 256, bf16 from 1152 on), so every call
   has TILE keys exactly, and the tiles' results are added in order, in fp32.
 This is the fixed-tile walk of flash attention (arXiv 2205.14135) without rescaling: a row's scores are all there.
@@ -35,10 +36,9 @@ class Attention:
 
     def __call__(self, queries: Tensor, layer: int, cache: KVCache, plan: Plan) -> Tensor:
         """queries [T, heads, head_dim] -> [T, heads * head_dim]; the plan's tokens are in the cache already."""
-        rows = queries.shape[0]
         if len(plan.groups) == 1:
             return self._group(queries, layer, cache, plan.groups[0])
-        out = queries.new_empty(rows, self.heads * self.head_dim)
+        out = queries.new_empty(queries.shape[0], self.heads * self.head_dim)
         for group in plan.groups:
             out.index_copy_(
                 0, group.rows, self._group(queries.index_select(0, group.rows), layer, cache, group)
@@ -47,11 +47,16 @@ class Attention:
 
     def _group(self, queries: Tensor, layer: int, cache: KVCache, group: Group) -> Tensor:
         keys, values = self._gather(layer, cache, group)
-        q = queries.view(group.sequences, group.queries, self.kv_heads, -1, self.head_dim)
-        q = q.permute(2, 0, 3, 1, 4)  # [KV heads, B, G, queries, head_dim]
-        parts = [self._piece(q[..., p.begin : p.end, :], keys, values, p) for p in group.pieces]
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
-        return out.permute(1, 3, 0, 2, 4).reshape(group.sequences * group.queries, -1)
+        out = torch.empty_like(queries, memory_format=torch.contiguous_format)
+        # [KV heads, B, G, queries, head_dim]
+        q, places = (
+            x.view(group.sequences, group.queries, self.kv_heads, -1, self.head_dim).permute(2, 0, 3, 1, 4)
+            for x in (queries, out)
+        )
+        for piece in group.pieces:
+            span = slice(piece.begin, piece.end)
+            places[..., span, :] = self._piece(q[..., span, :], keys, values, piece)
+        return out.view(out.shape[0], -1)
 
     def _gather(self, layer: int, cache: KVCache, group: Group) -> tuple[Tensor, Tensor]:
         """K and V, each [KV heads * B, keys, head_dim]."""
@@ -66,35 +71,36 @@ class Attention:
 
     def _piece(self, q: Tensor, keys: Tensor, values: Tensor, piece: Piece) -> Tensor:
         """q [KV heads, B, G, queries, head_dim] -> the same shape: softmax(q Kᵀ / √head_dim + mask) V."""
-        wanted = q.shape[3]
-        mask = piece.mask
-        if q.dtype == torch.float32 and q.shape[2] * wanted < MIN_ROWS:
-            q, mask = _pad(q, mask)
-        shape = q.shape
-        flat = q.reshape(keys.shape[0], -1, self.head_dim)  # [KV heads * B, rows, head_dim]
-        weights = self._weights(flat, keys[:, : piece.keys], mask)
-        return self._weigh(weights, values[:, : piece.keys]).view(shape)[..., :wanted, :]
+        rows = self._scaled(q)  # [KV heads, B, G, queries or more, head_dim]
+        flat = rows.view(keys.shape[0], -1, self.head_dim)  # [KV heads * B, rows, head_dim]
+        scores = self._scratch.take("scores", (*flat.shape[:2], piece.keys), q.dtype, q.device)
+        torch.bmm(flat, keys[:, : piece.keys].transpose(1, 2), out=scores)
+        by_head = scores.view(*rows.shape[:-1], piece.keys)
+        by_head[..., : q.shape[3], piece.seen :].add_(piece.mask)
+        torch.softmax(scores, dim=-1, out=scores)
+        return self._weigh(scores, values[:, : piece.keys]).view(rows.shape)[..., : q.shape[3], :]
 
-    def _weights(self, q: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-        """q [N, rows, head_dim], keys [N, keys, head_dim] -> softmax over the keys, fp32 [N, rows, keys]."""
-        shape = (keys.shape[0], q.shape[1], keys.shape[1])
-        scores = self._scratch.take("scores", shape, q.dtype, q.device)
-        torch.bmm(q, keys.transpose(1, 2), out=scores)
-        weights = self._scratch.take("weights", shape, torch.float32, q.device)
-        # [KV heads, B, G, queries, keys], which is how the mask [B, 1, queries, keys] applies
-        by_head = (self.kv_heads, mask.shape[0], -1, *mask.shape[2:])
-        torch.add(mask, scores.view(by_head), alpha=self._scale, out=weights.view(by_head))
-        return torch.softmax(weights, dim=-1, out=weights)
+    def _scaled(self, q: Tensor) -> Tensor:
+        """q / √head_dim, contiguous; in fp32 with more queries, of zeros, so that a KV head has MIN_ROWS rows."""
+        heads, sequences, group, queries, width = q.shape
+        if q.dtype != torch.float32 or group * queries >= MIN_ROWS:
+            rows = self._scratch.take("queries", q.shape, q.dtype, q.device)
+            return torch.mul(q, self._scale, out=rows)
+        rows = q.new_zeros(heads, sequences, group, -(-MIN_ROWS // group), width)
+        torch.mul(q, self._scale, out=rows[..., :queries, :])
+        return rows
 
     def _weigh(self, weights: Tensor, values: Tensor) -> Tensor:
-        """weights [N, rows, keys] fp32 @ values [N, keys, head_dim] -> [N, rows, head_dim], tile by tile."""
+        """weights [N, rows, keys] @ values [N, keys, head_dim] -> [N, rows, head_dim], tile by tile."""
         n, rows, keys = weights.shape
+        if keys == TILE:
+            return torch.bmm(weights, values)
         tiles = keys // TILE
         parts = self._scratch.take("parts", (n, tiles, rows, TILE), values.dtype, values.device)
         parts.copy_(weights.view(n, rows, tiles, TILE).transpose(1, 2))
         tiled = values.view(n, tiles, TILE, -1).flatten(0, 1)
         out = torch.bmm(parts.flatten(0, 1), tiled).view(n, tiles, rows, -1)
-        return out[:, 0] if tiles == 1 else _in_order(out).to(values.dtype)
+        return _in_order(out).to(values.dtype)
 
 
 def _in_order(parts: Tensor) -> Tensor:
@@ -103,11 +109,3 @@ def _in_order(parts: Tensor) -> Tensor:
     for tile in range(1, parts.shape[1]):
         total += parts[:, tile]
     return total
-
-
-def _pad(q: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Repeat the last query until a KV head has MIN_ROWS rows."""
-    missing = -(-MIN_ROWS // q.shape[2]) - q.shape[3]
-    more = q[..., -1:, :].expand(-1, -1, -1, missing, -1)
-    blind = mask[..., -1:, :].expand(-1, -1, missing, -1)
-    return torch.cat([q, more], dim=3), torch.cat([mask, blind], dim=2)

@@ -110,12 +110,12 @@ class KVCache:
 
     def slots(self, blocks: Sequence[int], start: int, count: int) -> npt.NDArray[np.int64]:
         """Where tokens start … start + count of a sequence lie: indices for `write`, int64 [count]."""
+        size = self.spec.block_tokens
+        if count == 1:
+            return np.array([blocks[start // size] * size + start % size])
         positions = np.arange(start, start + count)
         table = np.asarray(blocks, dtype=np.int64)
-        return (
-            table[positions // self.spec.block_tokens] * self.spec.block_tokens
-            + positions % self.spec.block_tokens
-        )
+        return table[positions // size] * size + positions % size
 
     def write(self, layer: int, slots: Tensor, values: Tensor) -> None:
         """values [T, planes, plane width] go to `slots` [T]."""

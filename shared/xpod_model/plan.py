@@ -3,6 +3,7 @@
 It knows positions and block tables, and no tensor's content.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from xpod_model.kv import KVCache
 from xpod_model.mirror import Mirror
+from xpod_model.tensors import DTYPES
 
 Ints = npt.NDArray[np.int64]
 
@@ -23,6 +25,8 @@ PIECE = 64
 # single-token segments share a group unless padding to the longest would more than double the work
 MAX_STRETCH = 2
 MIN_STRETCH_KEYS = 256
+# masks begin at a multiple of this: whole vectors
+SEEN_STEP = 32
 
 
 @dataclass(slots=True)
@@ -45,11 +49,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Queries begin … end of each sequence of a group see `keys` keys through `mask` [B, 1, queries, keys]."""
+    """Queries begin … end of each sequence of a group look at `keys` keys: the first `seen` are there for all of them.
+
+    mask [B, 1, queries, keys - seen] is added to the scores of the others.
+    """
 
     begin: int
     end: int
     keys: int
+    seen: int
     mask: Tensor
 
 
@@ -84,14 +92,14 @@ class Plan:
         assert TILE % cache.spec.block_tokens == 0, "a tile of keys is made of whole blocks"
         offsets = np.cumsum([0] + [len(segment.tokens) for segment in segments])
         positions = [np.arange(segment.start, segment.end) for segment in segments]
-        slots = [cache.slots(s.blocks, s.start, len(s.tokens)) for s in segments]
+        slots = np.concatenate([cache.slots(s.blocks, s.start, len(s.tokens)) for s in segments])
         wanted = [offsets[i + 1] - 1 for i, segment in enumerate(segments) if segment.wants_logits]
-        groups = [_group(segments, offsets, members, cache) for members in _members(segments)]
+        groups = [_group(segments, offsets, members, slots, cache) for members in _members(segments)]
         device = cache.device
         return cls(
             tokens=_ints([token for segment in segments for token in segment.tokens], device),
             positions=_ints(np.concatenate(positions), device),
-            slots=_ints(np.concatenate(slots), device),
+            slots=_ints(slots, device),
             highest=max(segment.end for segment in segments) - 1,
             groups=tuple(groups),
             logit_rows=_ints(wanted, device),
@@ -121,14 +129,16 @@ def _members(segments: Sequence[Segment]) -> list[list[int]]:
     return [sorted(group) for group in groups]
 
 
-def _group(segments: Sequence[Segment], offsets: Ints, members: list[int], cache: KVCache) -> Group:
+def _group(
+    segments: Sequence[Segment], offsets: Ints, members: list[int], slots: Ints, cache: KVCache
+) -> Group:
     chosen = [segments[i] for i in members]
     queries = len(chosen[0].tokens)
     keys = _keys(max(segment.end for segment in chosen))
     starts = np.asarray([segment.start for segment in chosen])
     rows = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in members])
     tables = _tables(chosen, keys, cache)
-    slots = np.concatenate([cache.slots(s.blocks, s.start, queries) for s in chosen])
+    slots = slots[rows]
     edges = range(0, queries, PIECE)
     return Group(
         rows=_ints(rows, cache.device),
@@ -136,7 +146,7 @@ def _group(segments: Sequence[Segment], offsets: Ints, members: list[int], cache
         queries=queries,
         keys=keys,
         blocks=_ints(tables.reshape(-1), cache.device),
-        pieces=tuple(_piece(starts, begin, min(begin + PIECE, queries), cache.device) for begin in edges),
+        pieces=tuple(_piece(starts, begin, min(begin + PIECE, queries), cache) for begin in edges),
         slots=_ints(slots, cache.device),
         mirror=_mirror(tables, starts, slots, keys, cache),
     )
@@ -150,12 +160,14 @@ def _mirror(tables: Ints, starts: Ints, slots: Ints, keys: int, cache: KVCache) 
     return None
 
 
-def _piece(starts: Ints, begin: int, end: int, device: str) -> Piece:
+def _piece(starts: Ints, begin: int, end: int, cache: KVCache) -> Piece:
+    first, last = int(starts.min()) + begin, int(starts.max()) + end - 1
+    keys, seen = _keys(last + 1), first // SEEN_STEP * SEEN_STEP
     positions = starts[:, None] + np.arange(begin, end)  # [B, queries]
-    keys = _keys(int(positions.max()) + 1)
-    hidden = np.arange(keys) > positions[:, None, :, None]  # [B, 1, queries, keys]
-    mask = np.where(hidden, np.float32(-np.inf), np.float32(0))
-    return Piece(begin, end, keys, torch.from_numpy(mask).to(device))
+    hidden = np.arange(seen, keys) > positions[:, None, :, None]  # [B, 1, queries, keys - seen]
+    mask = torch.zeros(hidden.shape, dtype=DTYPES[cache.spec.dtype])
+    mask.masked_fill_(torch.from_numpy(hidden), -math.inf)
+    return Piece(begin, end, keys, seen, mask.to(cache.device))
 
 
 def _tables(segments: Sequence[Segment], keys: int, cache: KVCache) -> Ints:

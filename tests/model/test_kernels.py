@@ -15,7 +15,7 @@ from xpod_model.linear import Linear
 from xpod_model.mlp import GatedMlp
 from xpod_model.norm import rms_norm
 from xpod_model.plan import Plan, Segment
-from xpod_model.tensors import DTYPES
+from xpod_model.tensors import DTYPES, copy_rows
 
 ROWS = 200
 WIDTHS = [(64, 64), (8, 64), (6, 48), (96, 33), (512, 1024), (3, 40), (131, 77), (256, 1536), (32, 3072)]
@@ -120,6 +120,40 @@ def test_combine(dtype: str, shape: tuple[int, int], edges: list[int]) -> None:
     exact = (outputs.double() * weights.double().unsqueeze(-1)).sum(1)
     tolerance = 1e-6 if dtype == "fp32" else 0.004  # one rounding
     assert torch.allclose(whole.double(), exact, atol=1e-4, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_norm_and_combine_for_every_size(dtype: str, threads: int) -> None:
+    x, weight = draw(700, 256, dtype=dtype, seed=1), draw(256, dtype=dtype)
+    outputs, weights = x[:696].view(-1, 8, 256), torch.rand(87, 8).to(DTYPES[dtype])
+    normed, combined = rms_norm(x, weight, 1e-6), combine(outputs, weights)
+    torch.set_num_threads(threads)
+    try:
+        for m in (1, 2, 3, 31, 32, 64, 129, 500):
+            for i in (0, 1, 77, 200):
+                assert torch.equal(rms_norm(x[i : i + m], weight, 1e-6), normed[i : i + m])
+                assert torch.equal(combine(outputs[i : i + m], weights[i : i + m]), combined[i : i + m])
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_combine_adds_in_slot_order() -> None:
+    big, small = torch.full((1, 1, 4), 2.0**24), torch.ones(1, 1, 4)
+    weights = torch.ones(1, 3)
+    assert combine(torch.cat([big, small, -big], 1), weights).eq(0).all()
+    assert combine(torch.cat([big, -big, small], 1), weights).eq(1).all()
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("width", [1, 6, 8, 64])
+def test_copied_rows_are_the_rows(dtype: str, width: int) -> None:
+    target, rows = draw(3, 50, width, dtype=dtype), draw(20, 3, width, dtype=dtype, seed=1).transpose(0, 1)
+    places = torch.randperm(50)[:20]
+    expected = target.clone()
+    expected[:, places] = rows
+    copy_rows(target, places, rows)
+    assert torch.equal(target, expected)
 
 
 HEADS = [(4, 4, 32), (4, 2, 64), (8, 2, 128), (8, 1, 64), (3, 1, 16), (5, 5, 8), (16, 4, 64)]
