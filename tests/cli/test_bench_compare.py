@@ -45,7 +45,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_pod_and_both_peers(command: Command, model: Path, tmp_path: Path) -> None:
-    arguments = ("--model", str(model), "--peer", "transformers", "--peer", "reference", "--rounds", "1")
+    peers = ("--peer", "transformers", "--peer", "reference", "--peer-threads", "1")
+    arguments = ("--model", str(model), *peers, "--rounds", "1")
     results = ("--case", "prefill", "--case", "decode-32", "--json", "--results", str(tmp_path / "results"))
     result = command("bench", "compare", *arguments, *ONE_OF_EACH, *results)
     assert result.returncode == 0, result.stderr
