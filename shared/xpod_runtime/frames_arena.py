@@ -5,6 +5,7 @@ Knows: which segment has room. Does not know: who reads, or what the bytes mean.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,12 @@ class Room:
     """All segments; what finds no room goes over the bus."""
     idle: float = 10.0
     """A segment beyond the first that nobody needed for so long is given back when the next frame is made."""
+    retry: float = 5.0
+    """When there was no memory for a segment, none is tried for so long."""
 
 
 class Arena:
-    """Raises OSError when there is no memory for the first segment."""
+    """Takes no memory before the first frame."""
 
     def __init__(self, directory: Path, room: Room) -> None:
         self._directory = directory
@@ -41,7 +44,7 @@ class Arena:
         self._sequence = 0
         self._segments: list[Segment] = []
         self._used: list[float] = []
-        self._add(min(room.segment, room.budget))
+        self._failed = -math.inf
 
     def put(self, pieces: Pieces, size: int) -> Framed | None:
         """A frame of these `size` bytes; None when there is no room. The first segment with room takes it."""
@@ -53,7 +56,7 @@ class Arena:
             if place is not None:
                 self._used[index] = now
                 return self._write(segment, place, pieces, size)
-        grown = self._grow(HEADER + size)
+        grown = self._grow(HEADER + size, now)
         place = grown.ring.take(HEADER + size, self._sequence + 1, now) if grown else None
         return self._write(grown, place, pieces, size) if grown and place else None
 
@@ -69,20 +72,19 @@ class Arena:
         segment.write(place, pieces, size)
         return Framed(segment.number, place.offset, size, place.sequence)
 
-    def _grow(self, needed: int) -> Segment | None:
+    def _grow(self, needed: int, now: float) -> Segment | None:
         size = max(self.room.segment, -(-needed // MIB) * MIB)
-        if not self._segments or sum(each.ring.size for each in self._segments) + size > self.room.budget:
+        taken = sum(each.ring.size for each in self._segments)
+        if taken + size > self.room.budget or now - self._failed < self.room.retry:
             return None
         try:
-            return self._add(size)
+            segment = Segment(self._directory, size)
         except OSError as error:
-            log.warning("no memory for more frames", bytes=size, error=str(error))
+            self._failed = now
+            log.warning("no memory for frames", bytes=size, error=str(error))
             return None
-
-    def _add(self, size: int) -> Segment:
-        segment = Segment(self._directory, size)
         self._segments.append(segment)
-        self._used.append(time.monotonic())
+        self._used.append(now)
         return segment
 
     def _give_back(self, now: float) -> None:

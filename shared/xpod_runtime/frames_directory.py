@@ -43,6 +43,11 @@ def sweep(directory: Path) -> int:
     return len(orphans)
 
 
+def has_owners(directory: Path) -> bool:
+    """Whether anybody keeps frames there. Raises OSError."""
+    return any(not is_orphan(path) for path in directory.glob(f"*{SUFFIX}"))
+
+
 def _read_token(path: Path) -> str:
     token = path.read_text()
     if not _TOKEN.fullmatch(token):

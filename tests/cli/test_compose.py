@@ -1,5 +1,6 @@
 """Counts come from the names of services."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,9 +69,19 @@ def test_every_member_of_compose_knows_its_own_name_and_runs_its_own_kind() -> N
             assert service["environment"]["XPOD_ID"] == name
             assert service["command"] == ["python", "-m", f"xpod.{kind}"]
             assert any("/model/mounted:ro" in volume for volume in service["volumes"])
+            assert "frames:/frames" in service["volumes"]
+            assert service["environment"]["XPOD_FRAMES"] == "${XPOD_FRAMES-/frames}"
         assert service["restart"] == "unless-stopped"
         assert service["healthcheck"]["test"]
         assert "depends_on" not in service
+
+
+def test_the_memory_that_members_share_is_the_image_s_user_s() -> None:
+    volume = yaml.safe_load(compose_path().read_text())["volumes"]["frames"]
+    assert volume["driver_opts"]["type"] == "tmpfs"
+    user = re.search(r"--uid (\d+)", (compose_path().parent / "Dockerfile").read_text())
+    assert user
+    assert f"uid={user[1]}" in volume["driver_opts"]["o"].split(",")
 
 
 def test_one_service_builds_the_image_for_all() -> None:

@@ -15,6 +15,7 @@ from xpod.cli.errors import CliError
 from xpod.cli.handle import Handle
 from xpod.cli.plan import LaunchPlan
 from xpod.cli.process import is_alive, launched_from, ref_of, send, wait_gone
+from xpod.cli.shared_memory import provide, shared_directory
 from xpod.cli.state import PodState, locked, read_state
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -71,8 +72,10 @@ def test_a_killed_launcher_leaves_nothing_that_down_does_not_find(plan: LaunchPl
     assert refused.returncode == 3
     assert "xpod down stops them" in refused.stderr
     (data / "pod.json").write_text((data / "pod.json").read_text().replace(state.members[1].id, "unknown"))
+    provide(shared_directory(plan.pod))
     assert stop_pod(data) == 3
     assert state.living() == []
+    assert not shared_directory(plan.pod).exists()
 
 
 def test_an_attached_pod_ends_with_whoever_holds_it(plan: LaunchPlan) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,23 @@ async def test_writes_down_what_runs_and_forgets_it_afterwards(tmp_path: Path) -
     await running.stop()
     assert read_state(tmp_path) is None
     assert not any(each.process and is_alive(each.process) for each in state.members)
+
+
+async def test_members_share_memory_for_as_long_as_the_pod_runs(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    running = Running(replace(plan_for(tmp_path, member("decode-0")), frames=str(shared)))
+    await running.until(("ready", ""))
+    assert shared.is_dir()
+    (shared / "00.frames").write_bytes(b"of a member that was killed")
+    await running.stop()
+    assert not shared.exists()
+
+
+async def test_a_pod_without_shared_memory_says_so_and_runs(tmp_path: Path) -> None:
+    running = Running(replace(plan_for(tmp_path, member("decode-0")), frames=str(tmp_path / "no" / "where")))
+    await running.until(("ready", ""))
+    await running.stop()
+    assert any("memory cannot be shared" in text for _, text in running.events)
 
 
 async def test_drains_routers_first_and_nats_last(tmp_path: Path) -> None:

@@ -32,7 +32,15 @@ def test_a_member_is_told_everything_by_name() -> None:
         "XPOD_DEVICE": "cpu",
         "XPOD_HOST": "127.0.0.1",
         "XPOD_DATA": "/data/members/decode-1",
+        "XPOD_FRAMES": "",
     }
+
+
+def test_members_that_share_memory_are_told_where() -> None:
+    plan = make_plan(replace(SETTINGS, share_memory=True), ["nats://h:1"], [])
+    assert plan.frames == f"/dev/shm/xpod-{SETTINGS.name}"
+    assert {spec.env["XPOD_FRAMES"] for spec in plan.members} == {plan.frames}
+    assert make_plan(SETTINGS, ["nats://h:1"], []).frames == ""
 
 
 def test_router_i_listens_on_its_own_port() -> None:

@@ -109,7 +109,7 @@ def test_the_bytes_of_a_heartbeat() -> None:
 
 def test_the_bytes_of_a_tensor() -> None:
     frame = b"\x05\x02" + b"\x01\0\0\0" + b"\x02\0\0\0" + b"abcd"
-    assert encode(ExpertReply(Tensor("bf16", (1, 2), b"abcd"))) == b"\x92\x61\xc7\x0e\x01" + frame
+    assert encode(ExpertReply(Tensor("bf16", (1, 2), b"abcd"))) == b"\x94\x61\xc7\x0e\x01" + frame + b"\0\0"
 
 
 def test_the_bytes_of_a_part() -> None:

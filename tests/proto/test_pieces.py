@@ -35,7 +35,7 @@ def test_a_tensor_is_a_piece_itself() -> None:
     array = np.zeros(1000, "<f4")
     pieces = pieces_of(ExpertReply(Tensor.of(array)))
     array[:] = 1
-    assert bytes(pieces[-1]) == array.tobytes()
+    assert array.tobytes() in [bytes(piece) for piece in pieces]
 
 
 @pytest.mark.parametrize("count", [0, 1, 15, 16, 70_000])

@@ -21,7 +21,7 @@ from xpod_runtime.frames import Frames, NoFrames, frames_of
 from xpod_runtime.frames_arena import MIB, Room
 from xpod_runtime.frames_directory import TOKEN_FILE, host_token, sweep
 from xpod_runtime.frames_ring import LIFETIME, QUARANTINE
-from xpod_runtime.frames_segment import SUFFIX, ForeignSegment, Segment
+from xpod_runtime.frames_segment import ForeignSegment, Segment
 from xpod_runtime.testing import LIMIT
 
 ONE = Room(segment=MIB, budget=MIB)
@@ -103,14 +103,14 @@ def test_it_grows_within_its_budget_and_gives_back(
     sender, reader = pair(frames_directory, room=Room(segment=MIB, budget=3 * MIB, idle=10))
     made = [put(sender, reply(MIB - 1000)) for _ in range(4)]
     assert [each is not None for each in made] == [True, True, True, False]
-    assert len(files(frames_directory)) == 4  # the reader has one of its own
+    assert len(files(frames_directory)) == 3
     for framed in made[:3]:
         assert reader.decode(encode(sure(framed))) == reply(MIB - 1000)
     later = frames_arena.time.monotonic() + 60
     monkeypatch.setattr(frames_arena.time, "monotonic", lambda: later)
     for _ in range(3):
         assert reader.decode(encode(sure(put(sender, reply(5))))) == reply(5)
-    assert len(files(frames_directory)) == 2
+    assert len(files(frames_directory)) == 1
     sender.close()
     reader.close()
 
@@ -192,23 +192,27 @@ def full(*_: object) -> None:
 
 
 def test_a_full_file_system(frames_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sender, _ = pair(frames_directory, room=Room(segment=MIB, budget=8 * MIB))
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with structlog.testing.capture_logs() as logs:
+    sender, reader = pair(frames_directory, room=Room(segment=MIB, budget=8 * MIB, retry=5))
+    assert reader.decode(encode(sure(put(sender, reply(1000)))))
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr(os, "posix_fallocate", full)
         assert put(sender, reply(2 * MIB)) is None
-        assert frames_of(ServiceConfig(id="m", frames=str(frames_directory))) is None
-    assert [line["event"] for line in logs] == [
-        "no memory for more frames",
-        "no frames: all goes over the bus",
-    ]
-    assert put(sender, reply(1000))
-    assert len(files(frames_directory)) == 2
+        assert put(sender, reply(2 * MIB)) is None
+        assert put(sender, reply(1000))
+        assert len(files(frames_directory)) == 1
+    assert [line["event"] for line in logs] == ["no memory for frames"]  # not tried for each message
+    assert put(sender, reply(2 * MIB)) is None
+    later = frames_arena.time.monotonic() + 5
+    monkeypatch.setattr(frames_arena.time, "monotonic", lambda: later)
+    assert put(sender, reply(2 * MIB))
     sender.close()
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert frames_of(ServiceConfig(id="m")) is None
-    assert frames_of(ServiceConfig(id="m", frames=str(tmp_path / "none"))) is None
+    with structlog.testing.capture_logs() as logs:
+        assert frames_of(ServiceConfig(id="m", frames=str(tmp_path / "none"))) is None
+    assert [line["event"] for line in logs] == ["no frames: all goes over the bus"]
 
 
 def test_a_segment_that_may_not_be_opened_ends_frames_for_answers(
@@ -269,13 +273,12 @@ async def test_what_a_killed_process_leaves_is_swept_and_what_was_open_can_be_re
     async with asyncio.timeout(LIMIT):
         first, second = [bytes.fromhex((await process.stdout.readline()).decode()) for _ in range(2)]
     reader = Frames(frames_directory)
-    assert len(files(frames_directory)) == 2
+    assert len(files(frames_directory)) == 1
     assert reader.decode(first) == reply(5, 0)
     process.send_signal(signal.SIGKILL)
     await process.wait()
     late = Frames(frames_directory)
-    assert len(files(frames_directory)) == 2
-    assert all(name.endswith(SUFFIX) for name in files(frames_directory))
+    assert files(frames_directory) == []
     assert reader.decode(second) == reply(5, 0)
     with pytest.raises(FrameLost, match="is gone"):
         late.decode(second)

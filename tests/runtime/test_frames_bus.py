@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from xpod_proto import Ack, ErrorReply, FetchBlocks, Message
+from xpod_proto import Ack, ErrorReply, FetchBlocks, Message, pieces_of
 from xpod_runtime.errors import FrameLost, RemoteError
 from xpod_runtime.frames import Frames
 from xpod_runtime.frames_segment import SUFFIX
@@ -55,12 +55,12 @@ async def test_a_server_that_shares_no_memory_gets_the_request_again(nats_url: s
 async def test_an_answer_that_is_gone_is_an_error(
     nats_url: str, frames_directory: Path, asker: NatsBus
 ) -> None:
-    mine = segments(frames_directory)
     server = await NatsBus.connect(
         nats_url, "server", wait=LIMIT, frames=Frames(frames_directory, least=1000)
     )
     await serve(server, "gone", SMALL)
-    (theirs,) = set(segments(frames_directory)) - set(mine)
+    server._frames.put(asker._frames.mark, pieces_of(SMALL))
+    (theirs,) = segments(frames_directory)
     theirs.unlink()
     with pytest.raises(FrameLost, match="is gone"):
         await asker.request("gone", Ack(), timeout=LIMIT)

@@ -12,6 +12,7 @@ from pathlib import Path
 from xpod.cli.errors import CliError
 from xpod.cli.options import DEFAULT_DATA, DataOption
 from xpod.cli.process import ProcessRef, launched_from, send, stop_all, wait_gone
+from xpod.cli.shared_memory import remove, shared_directory
 from xpod.cli.state import PodState, forget_state, read_state
 
 LAUNCHER_SECONDS = 60.0
@@ -38,6 +39,8 @@ def stop_pod(data: Path, grace: float = MEMBER_SECONDS) -> int:
     stubborn = wait_gone(left, 0)
     if stubborn:
         raise CliError(f"could not be stopped: process {', '.join(str(ref.pid) for ref in stubborn)}")
+    if state is not None:
+        remove(shared_directory(state.pod))
     forget_state(data)
     return len(before)
 

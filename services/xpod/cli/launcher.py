@@ -18,6 +18,7 @@ from xpod.cli.logs import last_line, rotate
 from xpod.cli.plan import LaunchPlan
 from xpod.cli.process import ref_of
 from xpod.cli.restarts import Restarts
+from xpod.cli.shared_memory import provide, remove
 from xpod.cli.state import PodState, forget_state, logs_dir, write_state
 
 DRAIN_ORDER = (("supervisor", "router"), ("prefill", "decode"), ("expert", "mempool"), ("nats",))
@@ -81,6 +82,7 @@ class Launcher:
     async def run(self) -> None:
         rotate(logs_dir(self._data))
         self._write()
+        self._share_memory()
         tasks = [asyncio.create_task(child.run(), name=child.spec.id) for child in self.children]
         for task in tasks:
             task.add_done_callback(self._stop_on_failure)
@@ -89,8 +91,18 @@ class Launcher:
             await self._stop.wait()
         finally:
             await self._drain(dict(zip(self.children, tasks, strict=True)))
+            if self._plan.frames:
+                remove(Path(self._plan.frames))
             forget_state(self._data)
         await asyncio.gather(*tasks)
+
+    def _share_memory(self) -> None:
+        """Without it members log so, and use the bus alone."""
+        try:
+            if self._plan.frames:
+                provide(Path(self._plan.frames))
+        except OSError as error:
+            self._report("member", f"memory cannot be shared: {error}")
 
     async def _become_ready(self) -> None:
         """Returns once the pod can serve, or was told to stop."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xpod.cli.process import LAUNCH_VARIABLE
+from xpod.cli.shared_memory import shared_directory
 
 START_ORDER = ("nats", "mempool", "supervisor", "expert", "prefill", "decode", "router")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -22,7 +23,7 @@ _NOT_FOR_MEMBERS = frozenset(
     """
     XPOD_NATS XPOD_ROUTERS XPOD_PREFILL XPOD_DECODE XPOD_EXPERTS XPOD_MEMPOOL XPOD_SUPERVISORS XPOD_PORT
     XPOD_DETACH XPOD_TIMEOUT XPOD_JSON XPOD_URL XPOD_MAX_TOKENS XPOD_TEMPERATURE XPOD_TOP_P XPOD_SEED XPOD_STOP
-    XPOD_LOGPROBS XPOD_SIGNAL XPOD_SYSTEM
+    XPOD_LOGPROBS XPOD_SIGNAL XPOD_SYSTEM XPOD_NO_FRAMES
     """.split()  # noqa: SIM905
 )
 
@@ -39,7 +40,11 @@ class MemberSpec:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """All that a launcher needs. `ready_seconds` is how long the pod may take to become ready."""
+    """All that a launcher needs.
+
+    `ready_seconds` is how long the pod may take to become ready, `frames` the directory in memory that its members
+    share, if any: the launcher makes it, and removes it.
+    """
 
     pod: str
     model: str
@@ -48,6 +53,7 @@ class LaunchPlan:
     nats_urls: tuple[str, ...]
     members: tuple[MemberSpec, ...]
     ready_seconds: float = 180.0
+    frames: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,17 @@ class PodSettings:
     host: str = "127.0.0.1"
     pod: str = ""
     ready_seconds: float = 180.0
+    share_memory: bool = False
 
     @property
     def name(self) -> str:
         """The pod's name on the bus: of its own for every data directory, so that pods can share a cluster."""
         return self.pod or "pod-" + hashlib.sha256(str(self.data).encode()).hexdigest()[:8]
+
+    @property
+    def frames(self) -> str:
+        """The directory in memory that the members share; empty: none."""
+        return str(shared_directory(self.name)) if self.share_memory else ""
 
 
 def make_plan(
@@ -87,6 +99,7 @@ def make_plan(
         nats_urls=tuple(nats_urls),
         members=tuple(members),
         ready_seconds=settings.ready_seconds,
+        frames=settings.frames,
     )
 
 
@@ -102,6 +115,7 @@ def service(settings: PodSettings, kind: str, index: int, nats_urls: Sequence[st
         "XPOD_DEVICE": settings.device,
         "XPOD_HOST": settings.host,
         "XPOD_DATA": str(settings.data / "members" / member),
+        "XPOD_FRAMES": settings.frames,
     }
     if kind == "router":
         env["XPOD_PORT"] = str(settings.ports[index])

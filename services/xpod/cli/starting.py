@@ -17,6 +17,7 @@ from xpod.cli.handle import Handle
 from xpod.cli.options import DEFAULT_DATA, DEFAULT_MODEL
 from xpod.cli.plan import LaunchPlan, PodSettings, make_plan
 from xpod.cli.preflight import DEMO, check_port_range, claim_ports, find_model, reach_nats
+from xpod.cli.shared_memory import can_share
 from xpod.cli.state import locked, read_state
 
 LOCAL_NATS = 1
@@ -39,6 +40,7 @@ class PodRequest:
     counts: Mapping[str, int | None] = field(default_factory=dict)
     nats: int | None = None
     nats_url: str = ""
+    frames: bool = True
     ready_seconds: float = READY_SECONDS
 
 
@@ -85,6 +87,7 @@ def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
         host=request.host,
         pod=request.pod,
         ready_seconds=request.ready_seconds,
+        share_memory=request.frames and can_share(),
     )
     if checked.nats_urls:
         return make_plan(settings, checked.nats_urls, [])

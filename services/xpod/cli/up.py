@@ -87,6 +87,14 @@ def up(  # noqa: PLR0917
             help="What clients call the model (default: demo, or its directory's name).",
         ),
     ] = "",
+    no_frames: Annotated[
+        bool,
+        Option(
+            "--no-frames",
+            envvar="XPOD_NO_FRAMES",
+            help="Send everything over NATS: by default members pass large messages in memory that they share.",
+        ),
+    ] = False,
     detach: Annotated[
         bool, Option("--detach", "-d", envvar="XPOD_DETACH", help="Return once the pod is ready; it goes on.")
     ] = False,
@@ -119,6 +127,7 @@ def up(  # noqa: PLR0917
         counts=counts,
         nats=nats,
         nats_url=nats_url,
+        frames=not no_frames,
         ready_seconds=timeout,
     )
     return _detached(request) if detach else _attached(request)
