@@ -39,39 +39,34 @@ def unpacked(layers: Layers) -> dict[int, frozenset[int]]:
 
 @dataclass(frozen=True, slots=True)
 class ShardRows:
-    """What one shard has to do of a layer: unique `rows` `[R]` of the batch, pairs `[P]`, and where results go.
+    """What one shard has to do of a layer: `rows` `[R]` of the batch (None: all), pairs `[P]`, and where results go.
 
-    `row_of[p]` indexes `rows`; result p belongs at `[token[p], slot[p]]` of the layer's output `[T, K, D]`.
+    `row_of[p]` indexes `rows`; result p belongs at `place[p]` of the layer's output `[T * K, D]`. Pairs are in
+    (expert, token) order, in which a shard computes them.
     """
 
     shard: str
-    rows: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64] | None
     row_of: npt.NDArray[np.int32]
     expert_of: npt.NDArray[np.int32]
-    token: npt.NDArray[np.int64]
-    slot: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int64]
 
     @classmethod
-    def of(
-        cls,
-        shard: str,
-        experts: npt.NDArray[np.integer],
-        token: npt.NDArray[np.int64],
-        slot: npt.NDArray[np.int64],
-    ) -> ShardRows:
-        """From pairs in (token, slot) order, `experts` `[P]` with them."""
-        first = np.empty(token.size, np.bool_)
-        first[:1] = True
-        np.not_equal(token[1:], token[:-1], out=first[1:])
-        row_of = np.cumsum(first, dtype=np.int32) - 1
-        return cls(shard, token[first], row_of, experts.astype(np.int32), token, slot)
+    def of(cls, shard: str, experts: npt.NDArray[np.integer], place: npt.NDArray[np.int64]) -> ShardRows:
+        """For the pairs at `place` of `experts` `[T, K]`."""
+        tokens, k = experts.shape
+        token, expert_of = place // k, experts.reshape(-1)[place].astype(np.int32)
+        if place.size >= tokens:  # most rows are wanted: which ones is not worth finding out
+            return cls(shard, None, token.astype(np.int32), expert_of, place)
+        rows, row_of = np.unique(token, return_inverse=True)
+        return cls(shard, rows, row_of.astype(np.int32), expert_of, place)
 
-    def cut(self, most: int) -> list[ShardRows]:
-        """The same in pieces of at most `most` pairs."""
-        if self.token.size <= most:
+    def cut(self, most: int, experts: npt.NDArray[np.integer]) -> list[ShardRows]:
+        """The same in pieces of at most `most` pairs; `experts` as given to `of`."""
+        if self.place.size <= most:
             return [self]
-        pieces = [slice(begin, begin + most) for begin in range(0, self.token.size, most)]
-        return [self.of(self.shard, self.expert_of[p], self.token[p], self.slot[p]) for p in pieces]
+        begins = range(0, self.place.size, most)
+        return [self.of(self.shard, experts, self.place[begin : begin + most]) for begin in begins]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +147,22 @@ class RoutingTable:
     ) -> tuple[list[ShardRows], npt.NDArray[np.bool_]]:
         """Split a layer's choices `[T, K]` by shard, leaving out the shards in `avoid`.
 
-        Returns the parts and a mask `[T, K]` of pairs that nobody (else) holds. Pairs of a part are in
-        (token, slot) order. A negative expert marks a pair that is not wanted.
+        Returns the parts and a mask `[T, K]` of pairs that nobody (else) holds. A negative expert marks a pair that
+        is not wanted.
         """
         routes = self._now
         owner = self._assign(routes, layer, avoid) if avoid else self._owner_row(routes, layer)
-        who = owner[experts]  # [T, K]; what a negative expert gets is overwritten
-        who[experts < 0] = UNWANTED
-        parts = []
-        for index, shard in enumerate(routes.order):
-            token, slot = np.nonzero(who == index)
-            if token.size:
-                parts.append(ShardRows.of(shard, experts[token, slot], token, slot))
-        return parts, who == NOBODY
+        flat = experts.reshape(-1)
+        who = owner[flat]  # [T * K]; what a negative expert gets is overwritten
+        who[flat < 0] = UNWANTED
+        order = np.argsort(who * self.experts + flat, kind="stable")
+        bounds = np.searchsorted(who[order], np.arange(len(routes.order) + 1)).tolist()
+        parts = [
+            ShardRows.of(shard, experts, order[begin:end])
+            for shard, begin, end in zip(routes.order, bounds, bounds[1:], strict=False)
+            if end > begin
+        ]
+        return parts, (who == NOBODY).reshape(experts.shape)
 
 
 def _holders(routes: _Routes, layer: int, expert: int) -> tuple[str, ...]:

@@ -60,15 +60,18 @@ def test_split_against_pair_by_pair(
     experts: npt.NDArray[np.int64] = np.array(flat, np.int64).reshape(rows, width)
     most = data.draw(st.sampled_from([1, 3, 1000]))
     parts, orphans = table(held).split(layer, experts, avoid)
-    parts = [piece for part in parts for piece in part.cut(most)]
+    parts = [piece for part in parts for piece in part.cut(most, experts)]
 
     answered: dict[tuple[int, int], str] = {}
     for part in parts:
-        pairs = list(zip(part.token.tolist(), part.slot.tolist(), strict=True))
-        assert pairs == sorted(pairs)
-        assert part.rows.tolist() == sorted({token for token, _ in pairs})
-        assert part.rows[part.row_of].tolist() == part.token.tolist()
-        assert part.expert_of.tolist() == experts[part.token, part.slot].tolist()
+        token, slot = np.divmod(part.place, width)
+        pairs = list(zip(token.tolist(), slot.tolist(), strict=True))
+        asked = list(zip(part.expert_of.tolist(), part.place.tolist(), strict=True))
+        assert asked == sorted(asked)
+        in_call = np.arange(rows) if part.rows is None else part.rows
+        assert in_call[part.row_of].tolist() == token.tolist()
+        assert part.rows is None or part.rows.tolist() == sorted(set(token.tolist()))
+        assert part.expert_of.tolist() == experts[token, slot].tolist()
         assert (part.row_of.dtype, part.expert_of.dtype) == (np.int32, np.int32)
         for pair in pairs:
             assert pair not in answered

@@ -136,9 +136,8 @@ class Hop:
         exchange.version = self._directory.version
         parts, nobody = self._directory.routing.split(exchange.layer, wanted, exchange.avoid)
         for part in parts:
-            for piece in part.cut(
-                min(most, self._pairs(exchange, self._line.limit(self._subject(part.shard))))
-            ):
+            fit = self._pairs(exchange, self._line.limit(self._subject(part.shard)))
+            for piece in part.cut(min(most, fit), exchange.experts):
                 self._post(exchange, piece)
         if nobody.any():
             now = time.monotonic()
@@ -164,7 +163,7 @@ class Hop:
         rows = exchange.rows
         call = ExpertCall(
             layer=exchange.layer,
-            rows=Tensor.of(rows if len(part.rows) == len(rows) else rows[part.rows], self._dtype),
+            rows=Tensor.of(rows if part.rows is None else rows[part.rows], self._dtype),
             row_of=Tensor.of(part.row_of),
             expert_of=Tensor.of(part.expert_of),
         )
@@ -202,7 +201,7 @@ class Hop:
     def _arrived(self, call: _Call, reply: Message | XpodError) -> None:
         exchange, part = call.exchange, call.part
         exchange.calls -= 1
-        expected = (len(part.token), exchange.rows.shape[1])
+        expected = (len(part.place), exchange.rows.shape[1])
         if isinstance(reply, XpodError):
             self._failed(exchange, part, reply)
         elif not isinstance(reply, ExpertReply) or (reply.rows.dtype, reply.rows.shape) != (
@@ -212,7 +211,7 @@ class Hop:
             log.error("expert reply has the wrong form", shard=part.shard, layer=exchange.layer)
             self._failed(exchange, part, None)
         else:
-            exchange.out[part.token * exchange.experts.shape[1] + part.slot] = reply.rows.numpy()
+            exchange.out[part.place] = reply.rows.numpy()
 
     def _failed(self, exchange: Exchange, part: ShardRows, error: XpodError | None) -> None:
         """The shard did not do its part: ask the others."""
@@ -226,9 +225,9 @@ class Hop:
             )
         self.retries += 1
         wanted = np.full_like(exchange.experts, -1)
-        wanted[part.token, part.slot] = exchange.experts[part.token, part.slot]
+        wanted.reshape(-1)[part.place] = exchange.experts.reshape(-1)[part.place]
         smallest = self._pairs(exchange, BUS_LIMIT)
-        if isinstance(error, MessageTooLarge) and len(part.token) > smallest:
+        if isinstance(error, MessageTooLarge) and len(part.place) > smallest:
             self._ask(exchange, wanted, smallest)
         else:
             exchange.avoid |= {part.shard}

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from xpod_model.bits import from_bits, to_bits
 from xpod_model.experts import ExpertSet
@@ -66,8 +65,8 @@ def run_merged(experts: ExpertSet, calls: list[Call]) -> list[Array]:
         experts.run(
             calls[0].layer,
             from_bits(rows, experts.dtype, experts.device),
-            torch.from_numpy(row_of).to(experts.device),
-            torch.from_numpy(expert_of).to(experts.device),
+            row_of,
+            expert_of,
         )
     )
     if len(calls) == 1:
@@ -80,9 +79,9 @@ def _merge(calls: list[Call]) -> tuple[Array, Array, Array]:
     """One batch of the calls' rows; each call's row numbers move by the rows before it."""
     if len(calls) == 1:
         (call,) = calls
-        return call.rows, call.row_of.astype(np.int64), call.expert_of.astype(np.int64)
+        return call.rows, call.row_of, call.expert_of
     before = np.cumsum([0, *(len(call.rows) for call in calls[:-1])])
     rows = np.concatenate([call.rows for call in calls])
-    row_of = np.concatenate([call.row_of.astype(np.int64) + n for call, n in zip(calls, before, strict=True)])
-    expert_of = np.concatenate([call.expert_of.astype(np.int64) for call in calls])
+    row_of = np.concatenate([call.row_of + np.int32(n) for call, n in zip(calls, before, strict=True)])
+    expert_of = np.concatenate([call.expert_of for call in calls])
     return rows, row_of, expert_of
