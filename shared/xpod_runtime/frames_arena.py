@@ -45,6 +45,7 @@ class Arena:
         self._segments: list[Segment] = []
         self._used: list[float] = []
         self._failed = -math.inf
+        self._closed = False
 
     def put(self, pieces: Pieces, size: int) -> Framed | None:
         """A frame of these `size` bytes; None when there is no room. The first segment with room takes it."""
@@ -61,6 +62,8 @@ class Arena:
         return self._write(grown, place, pieces, size) if grown and place else None
 
     def close(self) -> None:
+        """Gives all memory back; there are no frames afterwards."""
+        self._closed = True
         while self._segments:
             self._segments.pop().close()
 
@@ -75,7 +78,7 @@ class Arena:
     def _grow(self, needed: int, now: float) -> Segment | None:
         size = max(self.room.segment, -(-needed // MIB) * MIB)
         taken = sum(each.ring.size for each in self._segments)
-        if taken + size > self.room.budget or now - self._failed < self.room.retry:
+        if self._closed or taken + size > self.room.budget or now - self._failed < self.room.retry:
             return None
         try:
             segment = Segment(self._directory, size)

@@ -58,6 +58,8 @@ def test_what_is_put_is_read(frames_directory: Path, size: int) -> None:
     sender.close()
     reader.close()
     assert files(frames_directory) == []
+    assert sender.put(sender.mark, [b"x"]) is None
+    assert files(frames_directory) == []
 
 
 def test_a_frame_is_read_once(frames_directory: Path) -> None:

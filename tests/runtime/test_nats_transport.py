@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from urllib.parse import urlparse
+
+import pytest
+import uvloop
 
 from xpod_runtime.nats_transport import MOST_PIECES, DirectTransport
 from xpod_runtime.testing import LIMIT
 
 
-async def test_pieces_may_change_once_publish_has_returned() -> None:
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_pieces_may_change_once_publish_has_returned(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(publish_and_read())
+
+
+async def publish_and_read() -> None:
     served: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

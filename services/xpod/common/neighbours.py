@@ -40,11 +40,14 @@ class Neighbours:
                 speaker.meet(subject, token)
 
     def gone(self, kind: str, member: str) -> None:
-        """A member is down; it says hello if it comes back."""
+        """A member is down."""
         for subject in self._subjects(kind, member):
-            self._known.pop(subject, None)
             for speaker in self._speakers:
                 speaker.forget(subject)
+
+    def back(self, kind: str, member: str) -> None:
+        """It was only silent for long: it is the same process."""
+        self.arrived(kind, member, self._known.get(self._subjects(kind, member)[0], ""))
 
     def _subjects(self, kind: str, member: str) -> list[str]:
         mailbox = subjects.mailbox(self._pod, kind, member)

@@ -140,6 +140,8 @@ class PodView:
             )
             if change.member.state == "down":
                 self.neighbours.gone(change.member.kind, change.member.name)
+            elif change.was == "down" and not change.reborn:
+                self.neighbours.back(change.member.kind, change.member.name)
             for listener in self._listeners:
                 await listener(change)
         async with self._change:
