@@ -6,6 +6,7 @@ The safetensors format: eight bytes (little-endian) with the length of a JSON he
 
 import hashlib
 import json
+import mmap
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -52,7 +53,7 @@ class Checkpoint:
         self.config = config
         self.family: Family = family_of(config.model_type)
         self._entries = entries
-        self._maps: dict[Path, npt.NDArray[np.uint8]] = {}
+        self._maps: dict[Path, mmap.mmap] = {}
 
     @classmethod
     def open(cls, directory: Path) -> "Checkpoint":
@@ -117,11 +118,18 @@ class Checkpoint:
         except KeyError:
             raise TensorMissing(f"tensor {name} is in no safetensors file of {self.directory}") from None
 
+    def release(self) -> None:
+        """Give back the memory of what was read. Views stay good: what they need is read again."""
+        for mapped in self._maps.values():
+            if hasattr(mapped, "madvise"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+
     def _map(self, file: Path) -> npt.NDArray[np.uint8]:
         if file not in self._maps:
-            # copy-on-write: nothing writes to it, and torch warns about arrays that are read-only
-            self._maps[file] = np.memmap(file, np.uint8, "c")
-        return self._maps[file]
+            with file.open("rb") as stream:
+                # copy-on-write: nothing writes to it, and torch warns about arrays that are read-only
+                self._maps[file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+        return np.frombuffer(self._maps[file], np.uint8)
 
 
 def _files(directory: Path) -> list[Path]:

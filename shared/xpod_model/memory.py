@@ -4,6 +4,7 @@ It knows glibc; elsewhere it does nothing. It does not know torch.
 """
 
 import ctypes
+from contextlib import suppress
 
 # mallopt parameters, from malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -21,3 +22,9 @@ def keep_freed_memory() -> bool:
         return bool(libc.mallopt(M_MMAP_THRESHOLD, KEPT) and libc.mallopt(M_TRIM_THRESHOLD, KEPT))
     except (OSError, AttributeError):
         return False
+
+
+def give_back_memory() -> None:
+    """Return what is free to the kernel: after loading, which leaves holes, and when a process has nothing to do."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

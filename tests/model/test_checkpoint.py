@@ -148,3 +148,12 @@ def test_identity_follows_the_config(model: Path, oracle_dirs: dict[str, Path]) 
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "norm_topk_prob": not config["norm_topk_prob"]}))
     assert Checkpoint.open(model).identity != Checkpoint.open(oracle_dirs["plain"]).identity
+
+
+def test_released_memory_is_read_again(oracle_dirs: dict[str, Path]) -> None:
+    checkpoint = Checkpoint.open(oracle_dirs["plain"])
+    view = checkpoint.raw("model.norm.weight")[2]
+    before = view.copy()
+    checkpoint.release()
+    assert (view == before).all()
+    assert (checkpoint.raw("model.norm.weight")[2] == before).all()

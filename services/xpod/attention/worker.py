@@ -24,7 +24,7 @@ from xpod_model.attention_half import AttentionHalf
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.fingerprint import numerics_fingerprint
 from xpod_model.kv import KVCache
-from xpod_model.memory import keep_freed_memory
+from xpod_model.memory import give_back_memory, keep_freed_memory
 from xpod_policy.batch import Batch
 from xpod_policy.blocks import namespace
 from xpod_proto import (
@@ -82,7 +82,7 @@ class Worker(Service):
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
         self.line = self.open_line()
         self.hop = Hop(self.line, self.pod, directory, dtype, self.compute)
-        self.compute.nudge, self.compute.idle = self.line.interrupt, self.line.tend
+        self.compute.nudge, self.compute.idle = self.line.interrupt, self._idle
         spec = half.kv_spec()
         blocks = max(1, config.kv_bytes // spec.bytes_per_block)
         self.root = namespace(self._model, dtype, self.fingerprint)
@@ -103,7 +103,15 @@ class Worker(Service):
     def _load_half(self, checkpoint: Checkpoint) -> AttentionHalf:
         keep_freed_memory()
         torch.set_num_threads(self.config.threads)
-        return AttentionHalf.load(checkpoint, self.config.dtype, self.config.device)
+        half = AttentionHalf.load(checkpoint, self.config.dtype, self.config.device)
+        checkpoint.release()
+        give_back_memory()
+        return half
+
+    def _idle(self) -> None:
+        """Now and then, on the computing thread, while there is nothing to do."""
+        self.line.tend()
+        give_back_memory()
 
     async def teardown(self) -> None:
         for task in self._tasks:

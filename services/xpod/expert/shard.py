@@ -19,7 +19,7 @@ from xpod_model.checkpoint import Checkpoint
 from xpod_model.errors import ModelError
 from xpod_model.experts import ExpertSet
 from xpod_model.fingerprint import numerics_fingerprint
-from xpod_model.memory import keep_freed_memory
+from xpod_model.memory import give_back_memory, keep_freed_memory
 from xpod_policy.holdings import from_bitmap, to_bitmap
 from xpod_proto import Holdings, Placement, RollCall, subjects
 from xpod_proto.messages import Value
@@ -131,7 +131,14 @@ class Expert(Service):
                 await self.compute.run(self._experts.load, layer, expert)
             except ModelError:
                 self.log.exception("expert cannot be loaded", layer=layer, expert=expert)
+        if wanted:
+            await self.compute.run(self._settle)
         return len(wanted)
+
+    def _settle(self) -> None:
+        """After loading: keep the packed weights, and nothing else."""
+        self._checkpoint.release()
+        give_back_memory()
 
     def _drop(self, unwanted: set[tuple[int, int]]) -> int:
         holders = self._directory.routing.holders
