@@ -18,7 +18,7 @@ import structlog
 
 P = ParamSpec("P")
 R = TypeVar("R")
-IDLE_SECONDS = 10.0
+IDLE_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 

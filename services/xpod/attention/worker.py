@@ -24,7 +24,7 @@ from xpod_model.attention_half import AttentionHalf
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.fingerprint import numerics_fingerprint
 from xpod_model.kv import KVCache
-from xpod_model.memory import give_back_memory, keep_freed_memory
+from xpod_model.memory import give_back_memory, keep_freed_memory, long_lived
 from xpod_policy.batch import Batch
 from xpod_policy.blocks import namespace
 from xpod_proto import (
@@ -68,6 +68,7 @@ class Worker(Service):
         self.wake = asyncio.Event()
         self.idle = asyncio.Event()
         self._model = ""
+        self._busy_before = 0.0
         self._past: OrderedDict[str, tuple[TokenEvent, ...]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -103,7 +104,8 @@ class Worker(Service):
     def _load_half(self, checkpoint: Checkpoint) -> AttentionHalf:
         keep_freed_memory()
         torch.set_num_threads(self.config.threads)
-        half = AttentionHalf.load(checkpoint, self.config.dtype, self.config.device)
+        with long_lived():
+            half = AttentionHalf.load(checkpoint, self.config.dtype, self.config.device)
         checkpoint.release()
         give_back_memory()
         return half
@@ -111,7 +113,9 @@ class Worker(Service):
     def _idle(self) -> None:
         """Now and then, on the computing thread, while there is nothing to do."""
         self.line.tend()
-        give_back_memory()
+        if self.compute.busy_seconds != self._busy_before:
+            self._busy_before = self.compute.busy_seconds
+            give_back_memory()
 
     async def teardown(self) -> None:
         for task in self._tasks:

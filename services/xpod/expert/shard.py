@@ -19,7 +19,7 @@ from xpod_model.checkpoint import Checkpoint
 from xpod_model.errors import ModelError
 from xpod_model.experts import ExpertSet
 from xpod_model.fingerprint import numerics_fingerprint
-from xpod_model.memory import give_back_memory, keep_freed_memory
+from xpod_model.memory import give_back_memory, keep_freed_memory, long_lived
 from xpod_policy.holdings import from_bitmap, to_bitmap
 from xpod_proto import Holdings, Placement, RollCall, subjects
 from xpod_proto.messages import Value
@@ -128,12 +128,16 @@ class Expert(Service):
         """Load one by one, so that calls get their turn in between."""
         for layer, expert in sorted(wanted):
             try:
-                await self.compute.run(self._experts.load, layer, expert)
+                await self.compute.run(self._load_one, layer, expert)
             except ModelError:
                 self.log.exception("expert cannot be loaded", layer=layer, expert=expert)
         if wanted:
             await self.compute.run(self._settle)
         return len(wanted)
+
+    def _load_one(self, layer: int, expert: int) -> None:
+        with long_lived():
+            self._experts.load(layer, expert)
 
     def _settle(self) -> None:
         """After loading: keep the packed weights, and nothing else."""
