@@ -9,6 +9,8 @@ bytes than the sender's are never read. Source: the doorbell over shared memory 
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 
 import structlog
@@ -24,6 +26,7 @@ from xpod_runtime.wire import Pieces
 
 FRAME_MIN = 48 * 1024
 """Bytes from which a frame is quicker than the bus. Measured: even at 64 KiB, three times as quick at 256 KiB."""
+DOUBT_SECONDS = 10.0
 log = structlog.get_logger(__name__)
 
 
@@ -35,7 +38,8 @@ class Frames:
         self._mark = f"~{self.token}"
         self._directory = directory
         self._least = least
-        self._near: set[str] = set()
+        self._near: dict[str, float] = {}
+        """Subjects, and from when on they get frames."""
         self._theirs: dict[int, ForeignSegment] = {}
         self._barred = False
         sweep(directory)
@@ -52,16 +56,22 @@ class Frames:
     def meet(self, subject: str, token: str) -> None:
         """Whoever listens at `subject` has this token: an equal one means that frames reach it."""
         if token == self.token:
-            self._near.add(subject)
+            self._near.setdefault(subject, 0.0)
         else:
-            self._near.discard(subject)
+            self._near.pop(subject, None)
 
     def forget(self, subject: str) -> None:
-        self._near.discard(subject)
+        self._near.pop(subject, None)
+
+    def doubt(self, subject: str) -> None:
+        """Whoever listens there could not read a frame: it gets none for a while."""
+        if subject in self._near:
+            self._near[subject] = time.monotonic() + DOUBT_SECONDS
 
     def limit(self, subject: str) -> int:
-        """Bytes that fit into a frame for whoever listens at `subject`; 0 when it is far."""
-        return self._arena.room.segment if subject in self._near and not self._barred else 0
+        """Bytes that fit into a frame for whoever listens at `subject`; 0 when it is far, or in doubt."""
+        trusted = self._near.get(subject, math.inf) <= time.monotonic()
+        return self._arena.room.segment if trusted and not self._barred else 0
 
     @property
     def mark(self) -> str:
@@ -75,7 +85,9 @@ class Frames:
         if subject not in self._near and not subject.endswith(self._mark):
             return None
         size = size_of(pieces)
-        return self._arena.put(pieces, size) if size >= self._least else None
+        if size < self._least or self._near.get(subject, 0.0) > time.monotonic():
+            return None
+        return self._arena.put(pieces, size)
 
     def decode(self, data: Buffer) -> Message:
         """The message in `data`, or in the frame that it points to, whose place is then free.
@@ -121,6 +133,9 @@ class NoFrames:
 
     def forget(self, subject: str) -> None:
         """Nobody was."""
+
+    def doubt(self, subject: str) -> None:
+        """It gets none anyway."""
 
     def limit(self, subject: str) -> int:
         return 0

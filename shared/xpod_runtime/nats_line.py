@@ -228,7 +228,7 @@ class NatsLine(Line):
         self._waiting.discard(ticket)
         framed = self._framed.pop(ticket, "")
         if framed and isinstance(message, RemoteError) and message.code == FrameLost.code:
-            self._frames.forget(framed)  # the call comes again, by the bus
+            self._frames.doubt(framed)  # the call comes again, by the bus
         self._arrivals.append(Answer(ticket, message))
 
     # -- the connection ---------------------------------------------------------------------------------

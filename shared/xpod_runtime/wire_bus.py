@@ -120,7 +120,7 @@ class WireBus(Bus):
             if error.code != FrameLost.code:
                 raise
             log.warning("frame not read", subject=subject, error=error.message)
-        self.forget(subject)
+        self._frames.doubt(subject)
         return await self._request(subject, pieces, until - self._loop.time())
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> Subscription:

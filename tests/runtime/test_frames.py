@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from xpod_proto import Ack, DecodeError, ExpertReply, Framed, Message, Tensor, encode, pieces_of
-from xpod_runtime import frames_arena
+from xpod_runtime import frames, frames_arena
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import FrameLost
 from xpod_runtime.frames import Frames, NoFrames, frames_of
@@ -31,8 +31,8 @@ def reply(size: int, fill: int = 7) -> ExpertReply:
     return ExpertReply(Tensor("u8", (size,), bytes([fill]) * size))
 
 
-def put(frames: Frames, message: Message) -> Framed | None:
-    return frames.put("near", pieces_of(message))
+def put(sender: Frames, message: Message) -> Framed | None:
+    return sender.put("near", pieces_of(message))
 
 
 def sure(framed: Framed | None) -> Framed:
@@ -86,6 +86,25 @@ def test_only_the_near_and_only_the_large(frames_directory: Path, tmp_path: Path
     assert sender.put(f"_INBOX.x.1{far.mark}", pieces_of(reply(2000))) is None
     sender.close()
     far.close()
+
+
+def test_one_who_could_not_read_gets_frames_again_later(
+    frames_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, _ = pair(frames_directory)
+    assert sender.limit("near") > MIB
+    sender.doubt("near")
+    assert sender.limit("near") == 0
+    assert put(sender, reply(10)) is None
+    sender.meet("near", sender.token)  # a hello says nothing new
+    assert put(sender, reply(10)) is None
+    later = frames.time.monotonic() + frames.DOUBT_SECONDS
+    monkeypatch.setattr(frames.time, "monotonic", lambda: later)
+    assert put(sender, reply(10))
+    sender.forget("near")
+    sender.doubt("near")
+    assert put(sender, reply(10)) is None
+    sender.close()
 
 
 def test_a_full_arena_takes_nothing_until_it_is_read(frames_directory: Path) -> None:
