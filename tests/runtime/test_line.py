@@ -204,13 +204,13 @@ async def test_a_server_that_hangs_is_left(tmp_path: Path) -> None:
         running_broker(tmp_path / "a", name="a") as hangs,
         running_broker(tmp_path / "b", name="b") as next,
     ):
-        client = NatsLine([hangs.url, next.url], "client", ping_seconds=0.1)
-        assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
-        os.kill(hangs.pid, signal.SIGSTOP)
+        client = NatsLine([hangs.url, next.url], "client", ping_seconds=0.5)
         try:
+            assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
+            os.kill(hangs.pid, signal.SIGSTOP)
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), Disconnected)
             client._urls = [next.url]
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
         finally:
             os.kill(hangs.pid, signal.SIGCONT)
-        client.close()
+            client.close()
