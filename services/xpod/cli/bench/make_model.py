@@ -16,6 +16,7 @@ from typer import Option
 
 from xpod.cli.bench.recipe import SMALLEST_VOCAB, Recipe
 from xpod.cli.errors import BAD_USAGE, CliError
+from xpod.cli.preflight import find_model
 
 if TYPE_CHECKING:
     from xpod.cli.bench.checkpoint_writer import CheckpointWriter
@@ -86,6 +87,16 @@ def cache_directory() -> Path:
     """XDG's cache of this user, xpod's part of it."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "xpod"
+
+
+def given_or_made(model: Path | None) -> Path:
+    """The model to measure with: the one that a user named, or the default one, made where it is missing."""
+    if model is not None:
+        return find_model(str(model))
+    recipe = Recipe()
+    directory = (cache_directory() / recipe.name).resolve()
+    ensure_model(directory, recipe)
+    return directory
 
 
 def ensure_model(directory: Path, recipe: Recipe) -> None:

@@ -23,14 +23,13 @@ from xpod.cli.bench.compare.report import Report
 from xpod.cli.bench.compare.rounds import Found, Rounds, measure
 from xpod.cli.bench.compare.served import Served
 from xpod.cli.bench.compare.summary import POD
-from xpod.cli.bench.make_model import cache_directory, ensure_model
-from xpod.cli.bench.recipe import Recipe
+from xpod.cli.bench.make_model import given_or_made
+from xpod.cli.bench.options import BenchModelOption, ResultsOption
 from xpod.cli.bench.serve import SEED_BITS
 from xpod.cli.bench.surroundings import cores
 from xpod.cli.bench.target import checked_urls
 from xpod.cli.errors import BAD_USAGE, DONE, INTERRUPTED, REFUSED, CliError
 from xpod.cli.options import JsonOption, split_urls
-from xpod.cli.preflight import find_model
 from xpod.cli.terminal import interruptible
 
 PLAIN_WIDTH = 200
@@ -57,16 +56,7 @@ def compare(  # noqa: PLR0917
     rounds: Annotated[
         int, Option("--rounds", envvar="XPOD_ROUNDS", min=1, help="How often each one runs all cases.")
     ] = 3,
-    model: Annotated[
-        Path | None,
-        Option(
-            "--model",
-            envvar="XPOD_MODEL",
-            metavar="DIR",
-            show_default=False,
-            help="Hugging Face model directory (default: that of xpod bench make-model, made where it is missing).",
-        ),
-    ] = None,
+    model: BenchModelOption = None,
     case: Annotated[
         list[str] | None,
         Option("--case", envvar="XPOD_CASE", show_default=False, help="Only this one; may be repeated."),
@@ -106,16 +96,7 @@ def compare(  # noqa: PLR0917
             help="Of the prompts (default: another one each time).",
         ),
     ] = None,
-    results: Annotated[
-        Path | None,
-        Option(
-            "--results",
-            envvar="XPOD_RESULTS",
-            metavar="DIR",
-            show_default=False,
-            help="Write it there as a file too.",
-        ),
-    ] = None,
+    results: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Compare a pod with other engines: same model, same prompts, same machine, one after another.
@@ -133,7 +114,7 @@ def compare(  # noqa: PLR0917
     if url and any(counts.values()):
         raise CliError("--url: a pod that runs already has its counts", BAD_USAGE)
     cases = chosen(case or [])
-    directory = _model(model)
+    directory = given_or_made(model)
     pod: Contender = Served(POD, checked_urls(split_urls(url))) if url else Pod(directory, counts)
     contenders = [pod, *(_peer(each, directory, peer_threads or cores()) for each in peer or [])]
     _refuse_twins(contenders)
@@ -141,15 +122,6 @@ def compare(  # noqa: PLR0917
         contenders, cases, rounds, secrets.randbits(SEED_BITS) if seed is None else seed, _vocab(directory)
     )
     return _measure(plan, {"name": directory.name}, as_json, results)
-
-
-def _model(model: Path | None) -> Path:
-    if model is not None:
-        return find_model(str(model))
-    recipe = Recipe()
-    directory = (cache_directory() / recipe.name).resolve()
-    ensure_model(directory, recipe)
-    return directory
 
 
 def _vocab(directory: Path) -> int:
