@@ -47,6 +47,21 @@ def comparison(rate: float) -> dict[str, Any]:
     }
 
 
+def hop() -> dict[str, Any]:
+    parts = {"pack": 0.3, "bus": 0.4, "queue": 0.05, "compute": 4.0, "unpack": 0.2, "rest": 0.95, "echo": 0.6}
+    whole = {"p50": 4.95, "p95": 6.125}
+    return {
+        "started": "2030-01-02T03:04:05+00:00",
+        "parameters": {"model": {"name": "big"}},
+        "pod": {"held": {"expert-0": 1}, "frames": False},
+        "figures": {"32": {"whole": whole, **{name: {"p50": value} for name, value in parts.items()}}},
+        "repeated": 0,
+        "others_cores": None,
+        "machine": {"cores": 2, "cpu": "Abacus"},
+        "versions": {"commit": "abc"},
+    }
+
+
 def put(directory: Path, name: str, report: dict[str, Any]) -> None:
     directory.mkdir(exist_ok=True)
     (directory / name).write_text(json.dumps(report))
@@ -70,6 +85,18 @@ def test_the_newest_result_becomes_a_table(tmp_path: Path) -> None:
         "Medians of 3 rounds (and their range), on 2 cores of Abacus, 2030-01-02, commit abc, model `big`.\n"
         "Memory (PSS): pod 4.10 GB (budget 5.00 GB).\n"
         "Others kept 0.10 (0.00-0.50) cores busy meanwhile.\n"
+    )
+
+
+def test_the_hop_has_a_table(tmp_path: Path) -> None:
+    put(tmp_path, "2030-01-02T030405Z-hop-abc.json", hop())
+    assert tables(tmp_path) == (
+        "| rows | whole | p95 | pack | bus | queue | compute | unpack | all but compute | raw echo |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+        "| 32 | 4.95 | 6.12 | 0.30 | 0.40 | 0.05 | 4.00 | 0.20 | 0.95 | 0.60 |\n"
+        "\n"
+        "Milliseconds, on 2 cores of Abacus, 2030-01-02, commit abc, model `big`.\n"
+        "1 shard, all goes over NATS; medians in ms, which need not add up.\n"
     )
 
 

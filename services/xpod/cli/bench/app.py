@@ -9,16 +9,18 @@ from __future__ import annotations
 import typer
 
 from xpod.cli.bench.compare.command import compare
+from xpod.cli.bench.hop.command import hop
 from xpod.cli.bench.make_model import make_model
 from xpod.cli.bench.readme import table
 from xpod.cli.bench.serve import serve
 
 app = typer.Typer(
-    help="Measure a server from outside, and make the model to do it with.",
+    help="Measure a server from outside and the hop from inside, and make the model to do it with.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("make-model")(make_model)
 app.command("serve")(serve)
 app.command("compare")(compare)
+app.command("hop")(hop)
 app.command("table")(table)

@@ -7,7 +7,7 @@ Does not know: how anything was measured.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from typer import Option
 
 from xpod.cli.bench.compare.summary import POD
 from xpod.cli.bench.compare.table import disturbed, gigabytes, number
+from xpod.cli.bench.hop.table import HEADER, cells, remarks
 from xpod.cli.errors import BAD_USAGE, DONE, REFUSED, CliError
 
 Json = dict[str, Any]
@@ -86,6 +87,16 @@ def comparison(report: Json) -> list[str]:
     return [*_markdown(header, rows), "", *_remarks(report)]
 
 
+def hop(report: Json) -> list[str]:
+    """Of `xpod bench hop`."""
+    return [
+        *_markdown(list(HEADER), cells(report)),
+        "",
+        *_origin(report, "Milliseconds"),
+        *_sentences(remarks(report)),
+    ]
+
+
 def _in_words(figure: str, cases: Json) -> str:
     name, _, kind = figure.partition(" ")
     sequences, prompt, _ = cases[name]
@@ -108,18 +119,28 @@ def _line(cells: list[str]) -> str:
 
 
 def _remarks(report: Json) -> list[str]:
-    machine, commit = report["machine"], report["versions"]["commit"]
-    rounds, model = report["parameters"]["rounds"], report["parameters"]["model"]["name"]
-    lines = [
-        f"Medians of {rounds} rounds (and their range), on {machine['cores']} cores of {machine['cpu']}, "
-        f"{report['started'][:10]}, commit {commit}, model `{model}`."
-    ]
+    rounds = report["parameters"]["rounds"]
     sizes = [
         f"{name} {gigabytes(each['pss_bytes']['median'])}" + _budget(report["contenders"][name])
         for name, each in report["memory"].items()
     ]
-    lines += [f"Memory (PSS): {', '.join(sizes)}."] if sizes else []
-    return lines + [f"{line.capitalize()}." for line in disturbed(report)]
+    return [
+        *_origin(report, f"Medians of {rounds} rounds (and their range)"),
+        *([f"Memory (PSS): {', '.join(sizes)}."] if sizes else []),
+        *_sentences(disturbed(report)),
+    ]
+
+
+def _origin(report: Json, what: str) -> list[str]:
+    machine, commit = report["machine"], report["versions"]["commit"]
+    return [
+        f"{what}, on {machine['cores']} cores of {machine['cpu']}, {report['started'][:10]}, commit {commit}, "
+        f"model `{report['parameters']['model']['name']}`."
+    ]
+
+
+def _sentences(lines: Iterable[str]) -> list[str]:
+    return [f"{line[0].upper()}{line[1:]}." for line in lines]
 
 
 def _budget(facts: Json) -> str:
@@ -133,5 +154,5 @@ def _text_of(readme: Path) -> str:
         raise CliError(f"--readme: {readme} cannot be read: {error.strerror}", BAD_USAGE) from error
 
 
-SECTIONS: dict[str, Callable[[Json], list[str]]] = {"compare": comparison}
+SECTIONS: dict[str, Callable[[Json], list[str]]] = {"compare": comparison, "hop": hop}
 """By the kind in a result file's name, in the order of the tables; each makes the lines of one."""
