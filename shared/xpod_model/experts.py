@@ -1,6 +1,7 @@
 """A set of experts, held and run: a pure function from rows to rows. It knows neither gate nor weights nor network."""
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -67,32 +68,46 @@ class ExpertSet:
         """rows [R, D], row_of [P], expert_of [P] -> [P, D]: expert expert_of[p] applied to row row_of[p].
 
         Raises MissingExpert before any work. Each output row depends on its row and its expert only, to the bit.
-        Indices are best as numpy arrays, which cost less to sort than tensors; `out` [P, D], if given, is filled.
+        Pairs are best sorted by expert, and indices numpy arrays; `out` [P, D], if given, is filled.
         """
-        experts = _on_host(expert_of)
+        experts, of = _on_host(expert_of), _on_host(row_of)
         if experts.size == 0:
             return rows.new_empty(0, rows.shape[1]) if out is None else out
+        if (experts[1:] >= experts[:-1]).all():
+            return _cat(self._run_sorted(layer, rows, of, experts), out)
         order = np.argsort(experts.astype(np.uint16), kind="stable")  # [P]; 16 bits are sorted by radix
-        index = torch.from_numpy(_on_host(row_of)[order].astype(np.int64)).to(rows.device)
-        parts: list[Tensor] = []
-        begin = 0
-        for group, sizes in _groups(self._chosen(layer, experts)):
-            end = begin + sum(sizes)
-            parts += run_gated(group, rows.index_select(0, index[begin:end]), sizes)
-            begin = end
+        parts = self._run_sorted(layer, rows, of[order], experts[order])
         places = np.empty_like(order)
         places[order] = np.arange(order.size)
         # index_copy_ would save the list of places, but it copies element by element
-        return torch.index_select(torch.cat(parts), 0, torch.from_numpy(places).to(rows.device), out=out)
+        return torch.index_select(_cat(parts), 0, torch.from_numpy(places).to(rows.device), out=out)
+
+    def _run_sorted(self, layer: int, rows: Tensor, row_of: Ints, experts: Ints) -> list[Tensor]:
+        """Pairs in order of their experts -> an output an expert, [pairs of the expert, D]."""
+        chosen = self._chosen(layer, experts)
+        index = torch.from_numpy(row_of.astype(np.int64, copy=False)).to(rows.device)
+        parts: list[Tensor] = []
+        begin = 0
+        for group, sizes in _groups(chosen):
+            end = begin + sum(sizes)
+            alone = rows.shape[0] == 1  # nothing to gather
+            x = rows.expand(end - begin, -1) if alone else rows.index_select(0, index[begin:end])
+            parts += run_gated(group, x, sizes)
+            begin = end
+        return parts
 
     def _chosen(self, layer: int, experts: Ints) -> list[tuple[GatedMlp, int]]:
         """The experts that have pairs, in order, with how many."""
-        counts = np.bincount(experts).tolist()
-        wanted = [(expert, count) for expert, count in enumerate(counts) if count]
-        for expert, _ in wanted:
+        chosen = []
+        for expert, run in groupby(experts.tolist()):
             if (layer, expert) not in self._experts:
                 raise MissingExpert(layer, expert)
-        return [(self._experts[layer, expert], count) for expert, count in wanted]
+            chosen.append((self._experts[layer, expert], len(list(run))))
+        return chosen
+
+
+def _cat(parts: list[Tensor], out: Tensor | None = None) -> Tensor:
+    return parts[0] if len(parts) == 1 and out is None else torch.cat(parts, out=out)
 
 
 def _on_host(indices: Indices) -> Ints:

@@ -53,6 +53,17 @@ def test_a_pair_does_not_know_its_company(experts: ExpertSet) -> None:
     assert torch.equal(experts.run(0, x, row_of[order], expert_of[order]), whole[order])
 
 
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_order_and_type_of_the_indices_change_nothing(experts: ExpertSet, rows: int) -> None:
+    x, row_of, expert_of = call(experts, rows, 90)
+    whole = experts.run(0, x, row_of, expert_of)
+    order = np.argsort(expert_of.numpy(), kind="stable")
+    by_expert = experts.run(
+        0, x, row_of.numpy()[order].astype(np.int32), expert_of.numpy()[order].astype(np.int32)
+    )
+    assert torch.equal(by_expert, whole[order])
+
+
 def test_no_pairs(experts: ExpertSet) -> None:
     none = torch.empty(0, dtype=torch.int64)
     assert experts.run(0, torch.zeros(3, 48, dtype=experts.dtype), none, none).shape == (0, 48)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import structlog
 
 from xpod.expert.calls import Call, CallQueue, run_merged
@@ -87,8 +88,8 @@ class CallServer:
             and len(row_of.shape) == 1
             and row_of.shape == expert_of.shape
             and row_of.shape[0] > 0
-            and 0 <= row_of.numpy().min() <= row_of.numpy().max() < rows.shape[0]
-            and 0 <= expert_of.numpy().min() <= expert_of.numpy().max() < config.experts
+            and _all_below(row_of, rows.shape[0])
+            and _all_below(expert_of, config.experts)
         )
 
     def _refuse(self, origin: Incoming, code: str, why: str) -> None:
@@ -111,6 +112,11 @@ class CallServer:
             reply = ExpertReply(Tensor.of(result, self.dtype), _microseconds(began - call.arrived), computed)
             self._line.answer(call.origin, reply)
         self.served += len(calls)
+
+
+def _all_below(indices: Tensor, bound: int) -> bool:
+    """Are all of an i32 tensor's elements from 0 to bound - 1? As unsigned numbers, negative ones are large."""
+    return bool(indices.numpy().view(np.uint32).max() < bound)
 
 
 def _microseconds(seconds: float) -> int:
