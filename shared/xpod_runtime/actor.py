@@ -11,7 +11,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 import structlog
@@ -46,6 +46,8 @@ class Actor:
         """The numerics of this process's kernels; set it in `setup`."""
         self.log = structlog.get_logger(type(self).__module__)
         self.tree = TaskTree(self.member)
+        self.when_up: Callable[[], None] = lambda: None
+        """Called once, after `setup`, when the member is up."""
         self.mailbox = Mailbox(self.member, handlers_of(self), config.mailbox)
         self.control_mailbox = Mailbox(self.member, handlers_of(self), config.mailbox)
         """Apart, so that a flood of work does not make this member deaf to hellos and heartbeats."""
@@ -95,6 +97,7 @@ class Actor:
         await self.listen(self.subject)
         await self._quietly("flush", self.data.flush())  # where it fails, the reconnect says hello again
         self.state = "up"
+        self.when_up()
         await self.say_hello()
 
     async def run(self, until: asyncio.Event) -> None:

@@ -52,11 +52,16 @@ class Line(ABC):
 
     @abstractmethod
     def post(self, subject: str, message: Message) -> int:
-        """Sends a call and returns its ticket. Never fails and never waits for the answer.
+        """Takes a call to be sent and returns its ticket. Never fails and never waits for the answer.
+
+        It goes out with the next `flush` or `take`, along with others; until then its tensors must not change.
 
         Exactly one Answer with the ticket arrives later, a BusError or RemoteError if need be, except that a
         peer that keeps silent is waited for without limit: deadlines are the caller's.
         """
+
+    def flush(self) -> None:
+        """Sends what was posted and answered."""
 
     @abstractmethod
     def forget(self, ticket: int) -> None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 import structlog
 
 from xpod_proto import DecodeError, ErrorReply, Message, pieces_of, size_of
+from xpod_proto.tensor import Buffer
 from xpod_runtime.errors import (
     BadMessage,
     BusError,
@@ -60,6 +61,7 @@ class NatsLine(Line):
         self._socket: NatsSocket | None = None
         self._subjects = [f"{self._inbox}.*"]
         self._waiting: set[int] = set()
+        self._outgoing: list[Buffer] = []
         self._arrivals: deque[Arrival] = deque()
         self._next = 0
         self._heard = self._pinged = 0.0
@@ -112,6 +114,7 @@ class NatsLine(Line):
             log.warning("answer lost", message=type(message).__name__, code=error.code, error=str(error))
 
     def take(self, timeout: float | None) -> Arrival | None:
+        self.flush()
         end = None if timeout is None else time.monotonic() + timeout
         while not self._arrivals:
             left = None if end is None else max(0.0, end - time.monotonic())
@@ -124,6 +127,7 @@ class NatsLine(Line):
             self._bell.send(b"!")
 
     def close(self) -> None:
+        self.flush()
         self._leave()
         self._frames.close()
         self._ear.close()
@@ -143,12 +147,18 @@ class NatsLine(Line):
         size = size_of(pieces)
         if size > connection.max_payload:
             raise MessageTooLarge(f"{size} bytes to {subject}, the server takes {connection.max_payload}")
-        try:
-            connection.send(f"PUB {subject} {reply} {size}\r\n".encode(), *pieces, b"\r\n")
-        except OSError as error:
-            self._lost(error)
-            raise Disconnected("the connection was lost") from None
+        self._outgoing += (f"PUB {subject} {reply} {size}\r\n".encode(), *pieces, b"\r\n")
         return framed is not None
+
+    def flush(self) -> None:
+        if not self._outgoing:
+            return
+        pieces, self._outgoing = self._outgoing, []
+        if self._socket is not None:  # else what was asked has failed already
+            try:
+                self._socket.send(*pieces)
+            except OSError as error:
+                self._lost(error)
 
     # -- receiving --------------------------------------------------------------------------------------
 
@@ -261,6 +271,7 @@ class NatsLine(Line):
 
     def _leave(self) -> None:
         connection, self._socket = self._socket, None
+        self._outgoing.clear()
         if connection is not None:
             self._poll.unregister(connection)
             connection.close()

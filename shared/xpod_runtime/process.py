@@ -6,6 +6,7 @@ Knows: event loop, logging, signals, the two connections. Does not know: what th
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from xpod_runtime.errors import BusError, ConfigError, XpodError
 from xpod_runtime.frames import frames_of
 from xpod_runtime.nats_bus import NatsBus
 
+GC_THRESHOLDS = (10_000, 50, 50)
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 C = TypeVar("C", bound=ServiceConfig)
 Make = Callable[[C, Bus, Bus], Actor]
@@ -91,10 +93,22 @@ async def _live(make: Make[C], config: C, stop: asyncio.Event, on_fatal: Callabl
             if not await _before(stop, connecting):
                 return
             buses.append(connecting.result())
-        await make(config, buses[0], buses[1]).run(stop)
+        actor = make(config, buses[0], buses[1])
+        actor.when_up = spare_the_collector
+        await actor.run(stop)
     finally:
         for bus in buses:
             await bus.close()
+
+
+def spare_the_collector() -> None:
+    """What is there once a process is up stays: the garbage collector need not walk through it again and again.
+
+    FlowServe collects by hand for the same reason (xDeepServe, 2508.02520): a pause hits every sequence of a batch.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 async def _before(stop: asyncio.Event, task: asyncio.Task[NatsBus]) -> bool:

@@ -139,6 +139,7 @@ class Hop:
             fit = self._pairs(exchange, self._line.limit(self._subject(part.shard)))
             for piece in part.cut(min(most, fit), exchange.experts):
                 self._post(exchange, piece)
+        self._line.flush()
         if nobody.any():
             now = time.monotonic()
             missed = np.where(nobody, wanted, -1)
