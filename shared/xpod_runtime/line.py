@@ -60,6 +60,7 @@ class Line(ABC):
         peer that keeps silent is waited for without limit: deadlines are the caller's.
         """
 
+    @abstractmethod
     def flush(self) -> None:
         """Sends what was posted and answered."""
 
@@ -109,6 +110,9 @@ class BusLine(Line):
         self._next += 1
         self._start(self._ask(self._next, subject, message))
         return self._next
+
+    def flush(self) -> None:
+        """Nothing to do: the bus sends at once."""
 
     def forget(self, ticket: int) -> None:
         """Its answer arrives all the same, for nobody."""

@@ -34,6 +34,8 @@ class PrefillConfig(WorkerConfig):
     kind = "prefill"
 
     max_num_seqs: int = 16
+    micro_batches: int = 2
+    micro_batch_tokens: int = 128
     max_queue: int = 1024
 
 
