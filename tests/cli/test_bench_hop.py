@@ -62,6 +62,16 @@ def test_ctrl_c_leaves_nothing_behind(command: Command, model: Path, monkeypatch
     assert not psutil.Process().children()
 
 
+def test_nothing_measured_is_no_result(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run.HopRun, "measure", lambda self: None)
+    result = command("bench", "hop", "--model", str(model), "--results", str(tmp_path / "results"))
+    assert (result.returncode, result.stdout) == (4, "")
+    assert "in every exchange a call had to be made again" in result.stderr
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "reason"),
     [

@@ -23,17 +23,17 @@ from xpod.cli.bench.compare.report import Report
 from xpod.cli.bench.compare.rounds import Found, Rounds, measure
 from xpod.cli.bench.compare.served import Served
 from xpod.cli.bench.compare.summary import POD
+from xpod.cli.bench.compare.table import as_text
 from xpod.cli.bench.make_model import given_or_made
 from xpod.cli.bench.options import BenchModelOption, ResultsOption
 from xpod.cli.bench.serve import SEED_BITS
+from xpod.cli.bench.showing import show
 from xpod.cli.bench.surroundings import cores
 from xpod.cli.bench.target import checked_urls
 from xpod.cli.errors import BAD_USAGE, DONE, INTERRUPTED, REFUSED, CliError
 from xpod.cli.options import JsonOption, split_urls
 from xpod.cli.terminal import interruptible
 
-PLAIN_WIDTH = 200
-"""Columns of a table that goes to a file or a pipe."""
 NEEDS = {"transformers": "transformers"}
 
 
@@ -156,7 +156,7 @@ def _measure(plan: Rounds, model: dict[str, Any], as_json: bool, results: Path |
     except CliError as error:
         broken = error
     if found.runs:
-        _show(report.of(found, interrupted), as_json)
+        show(report.of(found, interrupted), as_json, as_text)
     if broken is not None:
         raise broken
     if interrupted:
@@ -166,15 +166,3 @@ def _measure(plan: Rounds, model: dict[str, Any], as_json: bool, results: Path |
     if found.failed:
         raise CliError(f"{found.failed} of {len(found.runs)} runs failed", REFUSED)
     return DONE
-
-
-def _show(report: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(report, ensure_ascii=False), flush=True)
-        return
-    from rich.console import Console
-
-    from xpod.cli.bench.compare.table import as_text
-
-    width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    Console(highlight=False, width=width).print(as_text(report))

@@ -6,19 +6,19 @@ Does not know: how it is measured (see `run`), or how figures look (see `table`)
 
 from __future__ import annotations
 
-import json
 import secrets
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from xpod.cli.bench.compare.command import PLAIN_WIDTH
+from xpod.cli.bench.hop.table import as_text
 from xpod.cli.bench.make_model import given_or_made
 from xpod.cli.bench.options import BenchModelOption, ResultsOption
 from xpod.cli.bench.result_file import ResultFile
 from xpod.cli.bench.serve import SEED_BITS
-from xpod.cli.errors import BAD_USAGE, DONE, INTERRUPTED, CliError
+from xpod.cli.bench.showing import show
+from xpod.cli.errors import BAD_USAGE, DONE, INTERRUPTED, REFUSED, CliError
 from xpod.cli.options import JsonOption
 from xpod.cli.terminal import interruptible
 
@@ -67,11 +67,13 @@ def hop(  # noqa: PLR0917
     interrupted, broken = _measured(run)
     report = file.report(run.parts(), interrupted)
     if run.found.exchanges:
-        _show(report, as_json)
+        show(report, as_json, as_text)
     if broken is not None:
         raise broken
     if interrupted:
         return INTERRUPTED
+    if not run.found.exchanges:
+        raise CliError("in every exchange a call had to be made again", REFUSED)
     if results is not None:
         print(file.write(results, report), file=sys.stderr)
     return DONE
@@ -97,15 +99,3 @@ def _measured(run: HopRun) -> tuple[bool, CliError | None]:
     except CliError as error:
         return False, error
     return False, None
-
-
-def _show(report: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(report, ensure_ascii=False), flush=True)
-        return
-    from rich.console import Console
-
-    from xpod.cli.bench.hop.table import as_text
-
-    width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    Console(highlight=False, width=width).print(as_text(report))

@@ -48,10 +48,10 @@ class Exchanger:
         ended = perf_counter()
         if hop.retries != retries or line.last is None or not isinstance(line.last.message, ExpertReply):
             return None
-        reply = line.last.message
-        packed, call = line.calls[line.last.ticket]
-        split = Split.of(Times(began, packed, asked, line.came, ended), reply.queued_us, reply.computed_us)
-        return Exchanged(question.layer, split, hop.calls - calls, _bytes(call), _bytes(reply))
+        ticket, reply = line.last.ticket, line.last.message
+        times = Times(began, line.ready[ticket], asked, line.came, ended)
+        split = Split.of(times, reply.queued_us, reply.computed_us)
+        return Exchanged(question.layer, split, hop.calls - calls, _bytes(line.calls[ticket]), _bytes(reply))
 
 
 def _bytes(message: Message) -> int:

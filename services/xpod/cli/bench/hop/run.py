@@ -7,6 +7,7 @@ Does not know: options, or how results look.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from xpod.cli.bench.own_pod import OwnPod, own_pod
 from xpod.cli.errors import CliError
 from xpod_model.config import ModelConfig, load_config
 from xpod_runtime.errors import XpodError
+from xpod_runtime.process import spare_the_collector
 
 Json = dict[str, Any]
 FEWEST = {"router": 1, "prefill": 1, "decode": 1, "mempool": 1, "supervisor": 1}
@@ -49,7 +51,7 @@ class HopRun:
         counts = {**FEWEST, "expert": self._shards}
         with own_pod(self._model, counts, dtype=DTYPE) as pod, echoing(pod.state().nats_urls[0]) as echo:
             self.found.pod = {"processes": pod.counts()}
-            with _errors_only():
+            with _warnings_only():
                 asyncio.run(self._measure(pod, echo))
 
     def parts(self) -> Json:
@@ -76,7 +78,8 @@ class HopRun:
                 self.found.pod |= {"held": attention.held(), "frames": attention.frames}
                 disturbance = Disturbance([*(pid for _, pid in pod.processes()), echo.pid])
                 try:
-                    await attention.compute.run(self._exchange, attention, echo)
+                    with _collector_spared():
+                        await attention.compute.run(self._exchange, attention, echo)
                 finally:
                     others = disturbance.cores()
                     self.found.others_cores = None if others is None else round(others, 3)
@@ -91,14 +94,26 @@ class HopRun:
         measure(exchange, echo.ask, self._plan, self.found)
 
 
+@contextmanager
+def _collector_spared() -> Iterator[None]:
+    """As in a member that is up."""
+    thresholds = gc.get_threshold()
+    spare_the_collector()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
 def _sizes(config: ModelConfig) -> Json:
     names = ("hidden", "experts", "experts_per_token", "expert_width")
     return {"moe_layers": len(config.moe_layers), **{name: getattr(config, name) for name in names}}
 
 
 @contextmanager
-def _errors_only() -> Iterator[None]:
-    """What a member would log is for stderr here, and only if it is bad."""
+def _warnings_only() -> Iterator[None]:
+    """Of what a member would log, and on stderr."""
     before = structlog.get_config()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),

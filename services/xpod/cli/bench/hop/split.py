@@ -16,8 +16,8 @@ PARTS = ("pack", "bus", "queue", "compute", "unpack")
 class Times:
     """Of one exchange, in seconds of one clock.
 
-    `packed` is when the last answer's call was ready to be sent, `asked` when `Hop.begin` was done (with the other
-    shards' calls, and with sending), `came` when reading began of what the last answer came with.
+    `packed` is when the last answer's call was ready to be sent, with those that left along with it; `asked` when
+    `Hop.begin` was done, `came` when reading began of what the last answer came with.
     """
 
     began: float
@@ -38,7 +38,7 @@ class Split:
     compute: float
     unpack: float
     begin: float
-    """All of `Hop.begin`: `pack`, the sending, and the calls to other shards."""
+    """All of `Hop.begin`: `pack` and the sending."""
 
     @classmethod
     def of(cls, times: Times, queued_us: int, computed_us: int) -> Split:

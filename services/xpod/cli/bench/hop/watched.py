@@ -9,24 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import perf_counter
 
-from xpod_proto import Framed, Message
+from xpod_proto import Message
 from xpod_proto.tensor import Buffer
 from xpod_runtime.frames import Frames
 from xpod_runtime.line import Answer, Arrival
 from xpod_runtime.nats_line import NatsLine
-from xpod_runtime.wire import Pieces
 
 
 class WatchedFrames(Frames):
-    """`packed`: when the latest message was ready to be sent. `opened`: when one was read first after it was 0."""
+    """`opened`: when the first message was read since it was set to 0."""
 
-    packed = 0.0
     opened = 0.0
-
-    def put(self, subject: str, pieces: Pieces) -> Framed | None:
-        framed = super().put(subject, pieces)
-        self.packed = perf_counter()
-        return framed
 
     def decode(self, data: Buffer) -> Message:
         self.opened = self.opened or perf_counter()
@@ -34,23 +27,29 @@ class WatchedFrames(Frames):
 
 
 class WatchedLine(NatsLine):
-    """What passed since `begin`: `calls` by ticket, with when they were ready to be sent, and the `last` answer."""
+    """What passed since `begin`: `calls` by ticket, when each was `ready` to be sent, and the `last` answer."""
 
     def __init__(self, urls: Sequence[str], name: str, frames: WatchedFrames) -> None:
         super().__init__(urls, name, frames=frames)
         self._watched = frames
-        self.calls: dict[int, tuple[float, Message]] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        self.calls: dict[int, Message] = {}
+        self.ready: dict[int, float] = {}
         self.last: Answer | None = None
         self.came = 0.0
         """When reading began of what came with the last answer: with those that it came along with."""
 
-    def begin(self) -> None:
-        self.calls, self.last, self.came = {}, None, 0.0
-
     def post(self, subject: str, message: Message) -> int:
         ticket = super().post(subject, message)
-        self.calls[ticket] = (self._watched.packed, message)
+        self.calls[ticket] = message
         return ticket
+
+    def flush(self) -> None:
+        if len(self.ready) < len(self.calls):
+            self.ready = dict.fromkeys(self.calls, perf_counter()) | self.ready
+        super().flush()
 
     def take(self, timeout: float | None) -> Arrival | None:
         self._watched.opened = 0.0
