@@ -125,6 +125,7 @@ class Actor:
         if self.state == "up" and reason == "drained":
             await self._drain()
         await self._close_mailbox()
+        await self._quietly("flush", self.data.flush())  # its last words come before its good-bye
         self.state = "gone"
         down = Down(member=self.member, incarnation=self.incarnation, reason=reason)
         await self._quietly("good-bye", self._tell(subjects.down(self.pod), down))

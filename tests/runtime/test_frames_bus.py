@@ -104,10 +104,12 @@ def test_a_line_and_another(nats_url: str, frames_directory: Path) -> None:
     two.tend()  # it connects
     one._frames.meet("line.two", two._frames.token)
     ticket = one.post("line.two", LARGE)
+    one.flush()
     call = two.take(LIMIT)
     assert isinstance(call, Incoming)
     assert call.message == LARGE
     two.answer(call, LARGE)
+    two.flush()
     assert one.take(LIMIT) == Answer(ticket, LARGE)
     one.close()
     two.close()
@@ -121,15 +123,18 @@ def test_a_line_forgets_who_cannot_read_its_frames(nats_url: str, frames_directo
     two.tend()  # it connects
     one._frames.meet("line.blind", one._frames.token)
     one.post("line.blind", SMALL)
+    one.flush()
     assert two.take(0.2) is None
     answer = one.take(LIMIT)
     assert isinstance(answer, Answer)
     assert isinstance(answer.message, RemoteError)
     assert answer.message.code == FrameLost.code
     ticket = one.post("line.blind", SMALL)
+    one.flush()
     call = two.take(LIMIT)
     assert isinstance(call, Incoming)
     two.answer(call, ErrorReply("x", "y"))
+    two.flush()
     last = one.take(LIMIT)
     assert isinstance(last, Answer)
     assert last.ticket == ticket
