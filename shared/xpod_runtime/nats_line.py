@@ -117,6 +117,7 @@ class NatsLine(Line):
         self.flush()
         end = None if timeout is None else time.monotonic() + timeout
         while not self._arrivals:
+            self.flush()  # what was refused while reading
             left = None if end is None else max(0.0, end - time.monotonic())
             if self._wait(left) or left == 0:
                 break
