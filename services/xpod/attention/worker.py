@@ -6,6 +6,7 @@ Subclasses say what becomes of a sequence that has sampled a token.
 from __future__ import annotations
 
 import asyncio
+import gc
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Coroutine
@@ -115,6 +116,7 @@ class Worker(Service):
         self.line.tend()
         if self.compute.busy_seconds != self._busy_before:
             self._busy_before = self.compute.busy_seconds
+            gc.collect()
             give_back_memory()
 
     async def teardown(self) -> None:

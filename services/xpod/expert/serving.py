@@ -14,9 +14,10 @@ from xpod.expert.calls import Call, CallQueue, run_merged
 from xpod_model.config import ModelConfig
 from xpod_model.errors import MissingExpert
 from xpod_model.experts import ExpertSet
+from xpod_model.memory import give_back_memory
 from xpod_proto import ErrorReply, ExpertCall, ExpertReply, Tensor
-from xpod_runtime.compute import ComputeThread
-from xpod_runtime.line import Incoming, Line
+from xpod_runtime.compute import IDLE_SECONDS, ComputeThread
+from xpod_runtime.line import Arrival, Incoming, Line
 
 log = structlog.get_logger(__name__)
 DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
@@ -30,7 +31,7 @@ class CallServer:
         self.dtype = DTYPES[str(experts.dtype).removeprefix("torch.")]
         self._queue = CallQueue()
         self._closed = False
-        self.served = 0
+        self.served = self._served_before = 0
 
     @property
     def waiting(self) -> int:
@@ -53,15 +54,23 @@ class CallServer:
 
     def _gather(self) -> None:
         """What is there by now; waits only where there is nothing to do."""
-        if not len(self._queue):
-            with self._compute.resting():
-                arrival = self._line.take(None)
-        else:
+        if len(self._queue):
             arrival = self._line.take(0)
+        else:
+            arrival = self._rest()
         while arrival is not None:
             if isinstance(arrival, Incoming):
                 self._accept(arrival)
             arrival = self._line.take(0)
+
+    def _rest(self) -> Arrival | None:
+        """Wait for a call; after a second without any, nothing is kept for the next one."""
+        with self._compute.resting():
+            arrival = self._line.take(None if self.served == self._served_before else IDLE_SECONDS)
+            if arrival is None and self.served != self._served_before:
+                self._served_before = self.served
+                give_back_memory()
+            return arrival
 
     def _accept(self, origin: Incoming) -> None:
         message = origin.message
