@@ -54,10 +54,7 @@ class CallServer:
 
     def _gather(self) -> None:
         """What is there by now; waits only where there is nothing to do."""
-        if len(self._queue):
-            arrival = self._line.take(0)
-        else:
-            arrival = self._rest()
+        arrival = self._line.take(0) if len(self._queue) else self._rest()
         while arrival is not None:
             if isinstance(arrival, Incoming):
                 self._accept(arrival)
