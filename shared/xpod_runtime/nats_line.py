@@ -37,7 +37,6 @@ from xpod_runtime.wire import Frame
 RECONNECT_WAIT = 0.05
 PING_SECONDS = 2.0
 """A server that is silent for so long while an answer is due is asked whether it lives, and then left."""
-INBOX = 0
 
 log = structlog.get_logger(__name__)
 
@@ -114,12 +113,13 @@ class NatsLine(Line):
             log.warning("answer lost", message=type(message).__name__, code=error.code, error=str(error))
 
     def take(self, timeout: float | None) -> Arrival | None:
-        self.flush()
         end = None if timeout is None else time.monotonic() + timeout
+        self.flush()
         while not self._arrivals:
-            self.flush()  # what was refused while reading
             left = None if end is None else max(0.0, end - time.monotonic())
-            if self._wait(left) or left == 0:
+            interrupted = self._wait(left)
+            self.flush()  # what was refused while reading
+            if interrupted or left == 0:
                 break
         return self._arrivals.popleft() if self._arrivals else None
 
