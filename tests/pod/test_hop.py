@@ -93,6 +93,19 @@ async def test_a_shard_that_began_anew_is_not_waited_for() -> None:
         assert np.array_equal(await waiting, expected())
 
 
+async def test_a_shard_lost_while_nothing_was_asked_is_trusted_once_it_is_back() -> None:
+    bench = Bench()
+    await bench.shard("expert-0", 0, 1, 2, 3)
+    compute = ComputeThread()
+    hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute)
+    await bench.directory.on_member(Change(replace(SHARD, incarnation="two"), "up", "hello", reborn=True))
+    await bench.holds("expert-0", 0, 1, 2, 3, incarnation="two")
+    assert np.array_equal(await compute.run(hop.experts, LAYER, ROWS, CHOSEN), expected())
+    assert hop.retries == 0
+    hop.close()
+    await compute.close()
+
+
 async def test_experts_that_nobody_holds_are_waited_for_and_then_missed() -> None:
     bench = Bench()
     await bench.shard("expert-0", 0, 1, 2)

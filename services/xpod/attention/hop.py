@@ -101,6 +101,7 @@ class Hop:
         """Ask for the outputs of `rows` `[T, D]` for their chosen `experts` `[T, K]`."""
         out = np.empty((experts.size, rows.shape[1]), rows.dtype)
         exchange = Exchange(layer, rows, experts, out)
+        self._see_who_is_lost()  # before asking: who is lost now may be back, and be asked
         self._ask(exchange, experts)
         return exchange
 
@@ -194,8 +195,7 @@ class Hop:
         with self._compute.resting():
             arrival = self._line.take(max(0.0, until - now))
         self._compute.breathe()
-        while not self._lost.empty():
-            self._fail_shard(self._lost.get())
+        self._see_who_is_lost()
         if isinstance(arrival, Answer) and (call := self._calls.pop(arrival.ticket, None)) is not None:
             self._arrived(call, arrival.message)
 
@@ -238,9 +238,11 @@ class Hop:
         late = [ticket for ticket, call in self._calls.items() if call.deadline <= now]
         self._fail(late, DeadlineExceeded(f"no answer in {self._call_timeout:g} s"))
 
-    def _fail_shard(self, shard: str) -> None:
-        gone = [ticket for ticket, call in self._calls.items() if call.part.shard == shard]
-        self._fail(gone, ShardLost(f"{shard} is gone"))
+    def _see_who_is_lost(self) -> None:
+        while not self._lost.empty():
+            shard = self._lost.get()
+            gone = [ticket for ticket, call in self._calls.items() if call.part.shard == shard]
+            self._fail(gone, ShardLost(f"{shard} is gone"))
 
     def _fail(self, tickets: list[int], error: XpodError) -> None:
         for ticket in tickets:
