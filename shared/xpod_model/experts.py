@@ -1,6 +1,7 @@
 """A set of experts, held and run: a pure function from rows to rows. It knows neither gate nor weights nor network."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch import Tensor
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.errors import MissingExpert, ModelError
 from xpod_model.families.base import mlp_shapes
+from xpod_model.kernels import FEW_ROWS, kernels
 from xpod_model.mlp import GatedMlp, run_gated
+from xpod_model.scratch import Scratch
 from xpod_model.tensors import resolve_dtype
 
 Ints = npt.NDArray[np.integer[Any]]
@@ -30,6 +33,7 @@ class ExpertSet:
         self.dtype = resolve_dtype(checkpoint, dtype)
         self.device = device
         self._experts: dict[tuple[int, int], GatedMlp] = {}
+        self._scratch = Scratch()
 
     @property
     def held(self) -> set[tuple[int, int]]:
@@ -71,57 +75,89 @@ class ExpertSet:
         Pairs are best sorted by expert, and indices numpy arrays; `out` [P, D], if given, is filled.
         """
         experts, of = _on_host(expert_of), _on_host(row_of)
-        if experts.size == 0:
-            return rows.new_empty(0, rows.shape[1]) if out is None else out
+        if out is None:
+            out = rows.new_empty(experts.size, rows.shape[1])
         if (experts[1:] >= experts[:-1]).all():
-            return _cat(self._run_sorted(layer, rows, of, experts), out)
+            self._run_sorted(layer, rows, of, experts, out)
+            return out
         order = np.argsort(experts.astype(np.uint16), kind="stable")  # [P]; 16 bits are sorted by radix
-        parts = self._run_sorted(layer, rows, of[order], experts[order])
+        in_order = torch.empty_like(out)
+        self._run_sorted(layer, rows, of[order], experts[order], in_order)
         places = np.empty_like(order)
         places[order] = np.arange(order.size)
         # index_copy_ would save the list of places, but it copies element by element
-        return torch.index_select(_cat(parts), 0, torch.from_numpy(places).to(rows.device), out=out)
+        return torch.index_select(in_order, 0, torch.from_numpy(places).to(rows.device), out=out)
 
-    def _run_sorted(self, layer: int, rows: Tensor, row_of: Ints, experts: Ints) -> list[Tensor]:
-        """Pairs in order of their experts -> an output an expert, [pairs of the expert, D]."""
+    def _run_sorted(self, layer: int, rows: Tensor, row_of: Ints, experts: Ints, out: Tensor) -> None:
+        """Pairs in order of their experts -> out [P, D]."""
         chosen = self._chosen(layer, experts)
-        index = torch.from_numpy(row_of.astype(np.int64, copy=False)).to(rows.device)
-        parts: list[Tensor] = []
-        begin = 0
-        for group, sizes in _groups(chosen):
-            end = begin + sum(sizes)
-            alone = rows.shape[0] == 1  # nothing to gather
-            x = rows.expand(end - begin, -1) if alone else rows.index_select(0, index[begin:end])
-            parts += run_gated(group, x, sizes)
-            begin = end
-        return parts
+        few = [part for part in chosen if part.size <= FEW_ROWS and part.mlp.products is not None]
+        if few:
+            self._run_few(few, rows, row_of, out)
+        for group in _groups([part for part in chosen if part not in few]):
+            of = np.concatenate([row_of[part.begin : part.end] for part in group])
+            x = rows.index_select(0, torch.from_numpy(of.astype(np.int64, copy=False)).to(rows.device))
+            results = run_gated([part.mlp for part in group], x, [part.size for part in group])
+            for part, result in zip(group, results, strict=True):
+                out[part.begin : part.end] = result
 
-    def _chosen(self, layer: int, experts: Ints) -> list[tuple[GatedMlp, int]]:
-        """The experts that have pairs, in order, with how many."""
-        chosen = []
+    def _run_few(self, parts: "list[_Part]", rows: Tensor, row_of: Ints, out: Tensor) -> None:
+        """Experts with few rows each, in one call of our own kernel."""
+        own, products = kernels(), parts[0].mlp.products
+        assert own is not None
+        assert products is not None
+        gate_up, down = products
+        widths = (gate_up.k, gate_up.n, down.k)
+        scratch = [
+            self._scratch.take(str(i), (out.shape[0], w), rows.dtype, "cpu") for i, w in enumerate(widths)
+        ]
+        table = np.array([part.row() for part in parts], np.int64)
+        of = np.ascontiguousarray(row_of, np.int32)
+        own.experts(rows.contiguous(), of, out, table=table, gate_up=gate_up, down=down, scratch=scratch)
+
+    def _chosen(self, layer: int, experts: Ints) -> "list[_Part]":
+        """The experts that have pairs, in order."""
+        chosen, begin = [], 0
         for expert, run in groupby(experts.tolist()):
-            if (layer, expert) not in self._experts:
+            mlp = self._experts.get((layer, expert))
+            if mlp is None:
                 raise MissingExpert(layer, expert)
-            chosen.append((self._experts[layer, expert], len(list(run))))
+            end = begin + len(list(run))
+            chosen.append(_Part(mlp, begin, end))
+            begin = end
         return chosen
 
 
-def _cat(parts: list[Tensor], out: Tensor | None = None) -> Tensor:
-    return parts[0] if len(parts) == 1 and out is None else torch.cat(parts, out=out)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """An expert and its pairs."""
+
+    mlp: GatedMlp
+    begin: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        return self.end - self.begin
+
+    def row(self) -> tuple[int, int, int, int]:
+        """As the kernel wants it."""
+        assert self.mlp.products is not None
+        gate_up, down = self.mlp.products
+        return self.begin, self.end, gate_up.address, down.address
 
 
 def _on_host(indices: Indices) -> Ints:
     return indices.cpu().numpy() if isinstance(indices, Tensor) else indices
 
 
-def _groups(chosen: list[tuple[GatedMlp, int]]) -> Iterator[tuple[list[GatedMlp], list[int]]]:
-    """Experts one after the other with their counts of pairs, in groups of at most GROUP_PAIRS, or of one expert."""
-    group: list[GatedMlp] = []
-    sizes: list[int] = []
-    for mlp, count in chosen:
-        if group and sum(sizes) + count > GROUP_PAIRS:
-            yield group, sizes
-            group, sizes = [], []
-        group.append(mlp)
-        sizes.append(count)
-    yield group, sizes
+def _groups(parts: list[_Part]) -> Iterator[list[_Part]]:
+    """Experts one after the other, in groups of at most GROUP_PAIRS pairs, or of one expert."""
+    group: list[_Part] = []
+    for part in parts:
+        if group and sum(each.size for each in group) + part.size > GROUP_PAIRS:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group

@@ -6,12 +6,15 @@ K = 33…8192. A single row takes another path where K is above LONE_ROW_WIDTH, 
 packed for a batch of one. So a lone row gets company there, which costs little: the weight is read once either way.
 Packing for 32 rows rather than for an unknown number also reads a wide weight (32,000 rows) a third faster.
 
+For few rows of bf16 our own kernel takes the place of oneDNN's, with the same bits (see `xpod_model.kernels`).
 Without oneDNN (CUDA, some CPUs) every call has the same shape instead, BLOCK_ROWS rows, padded.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from xpod_model.kernels import FEW_ROWS, Kernels, Product, kernels
 
 PACK_ROWS = 32
 BLOCK_ROWS = 64
@@ -23,20 +26,29 @@ WIDTH_STEP = 64
 class Linear:
     """weight [N, K], bias [N] or None; call with x [M, K], M >= 1, to get [M, N] in the dtype of the weight."""
 
-    __slots__ = ("_onednn", "bias", "packed", "plain")
+    __slots__ = ("_kernels", "_onednn", "bias", "packed", "plain", "product")
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.bias = bias
         self.packed: Tensor | None = None
         self.plain: Tensor | None = None
+        self.product: Product | None = None
+        self._kernels: Kernels | None = None
         if _has_onednn(weight):
             # the overload itself: looking it up in its packet costs 2 of 12 us
             self._onednn = torch.ops.mkldnn._linear_pointwise.default
             self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACK_ROWS)
+            if bias is None and weight.dtype == torch.bfloat16:
+                self._kernels = kernels()
+            if self._kernels is not None:
+                self.product = self._kernels.adopt(self.packed, *weight.shape)
         else:
             self.plain = weight.contiguous()
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.product is not None and x.shape[0] <= FEW_ROWS:
+            assert self._kernels is not None
+            return self._kernels.product(x.contiguous(), self.product)
         if self.packed is not None:
             if x.shape[0] == 1 and x.shape[1] > LONE_ROW_WIDTH:
                 return self(x.expand(2, -1).contiguous())[:1]

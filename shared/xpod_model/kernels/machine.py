@@ -1,0 +1,72 @@
+"""From IR to functions that can be called: LLVM compiles for this very CPU, once a process.
+
+It knows llvmlite, ctypes and threads, not what the kernels compute.
+"""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Protocol
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+
+class Kernel(Protocol):
+    """A kernel as a function of its arguments but the counter; addresses are integers and must outlive the call.
+
+    Other Python threads run meanwhile. `threads` share the items.
+    """
+
+    def __call__(self, *arguments: int, threads: int = 1) -> None: ...
+
+
+NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512bf16")
+SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def supported() -> bool:
+    """Can this CPU run the kernels? They want AVX-512 with bf16."""
+    features = llvm.get_host_cpu_features()
+    return all(features.get(name, False) for name in NEEDED)
+
+
+class Machine:
+    """A compiled module. Keep it as long as its kernels are called."""
+
+    def __init__(self, module: ir.Module) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        self._target = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+        )
+        parsed = llvm.parse_assembly(str(module))
+        parsed.verify()
+        builder = llvm.create_pass_builder(self._target, llvm.create_pipeline_tuning_options(speed_level=2))
+        passes = builder.getModulePassManager()
+        passes.run(parsed, builder)
+        self._engine = llvm.create_mcjit_compiler(parsed, self._target)
+        self._engine.finalize_object()
+
+    def kernel(self, name: str) -> Kernel:
+        """The kernel of that name."""
+        address = self._engine.get_function_address(name)
+        call = SIGNATURE(address)
+
+        def run(*arguments: int, threads: int = 1) -> None:
+            values = (ctypes.c_int64 * (len(arguments) + 1))(0, *arguments)
+            if threads == 1:
+                call(ctypes.addressof(values))
+            else:
+                _openmp()(address, ctypes.addressof(values), threads, 0)
+
+        return run
+
+
+@cache
+def _openmp() -> Callable[[int, int, int, int], None]:
+    """OpenMP's own `parallel`, from the library that torch has loaded: its threads are there already."""
+    parallel = ctypes.CDLL("libgomp.so.1").GOMP_parallel
+    parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    parallel.restype = None
+    return parallel
