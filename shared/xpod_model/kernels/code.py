@@ -1,8 +1,8 @@
 """A small language for vector kernels, on top of llvmlite's IR builder: functions, loops, vectors of 16 numbers.
 
 It knows LLVM and AVX-512's two bf16 instructions; it does not know what is computed. A kernel is `void(int64 *)`:
-its arguments are numbers and addresses in an array, the first of which deals out items of work, so that several
-threads may run one call. Vectors hold 16 fp32 numbers; bf16 numbers are widened when read and rounded when written.
+its arguments are numbers and addresses in an array, behind two counters that deal out items of work and numbers of
+threads, so that several threads may run one call. Vectors hold 16 fp32 numbers; bf16 numbers are widened when read and rounded when written.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +41,7 @@ INTRINSICS: dict[str, tuple[ir.Type, list[ir.Type]]] = {
     "llvm.maxnum.v16f32": (VECTOR, [VECTOR, VECTOR]),
     "llvm.rint.v16f32": (VECTOR, [VECTOR]),
     "llvm.sqrt.f32": (F32, [F32]),
+    "llvm.maxnum.f32": (F32, [F32, F32]),
     "llvm.prefetch.p0": (VOID, [POINTER, I32, I32, I32]),
 }
 
@@ -101,12 +102,40 @@ class Code:
         zeros = ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count)
         return self.b.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros)
 
+    def lane(self, vector: Any, index: int) -> Any:
+        return self.b.extract_element(vector, ir.Constant(I32, index))
+
+    def shuffle(self, a: Any, b: Any, order: Sequence[int]) -> Any:
+        """Elements of a and b, numbered on from a to b, in another order."""
+        return self.b.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(order)), list(order)))
+
+    def folded(self, vector: Any, together: Callable[[Any, Any], Any]) -> Any:
+        """All 16 numbers put together into one, halves first."""
+        width = LANES // 2
+        while width:
+            other = self.shuffle(vector, vector, [(i + width) % LANES for i in range(LANES)])
+            vector = together(vector, other)
+            width //= 2
+        return self.lane(vector, 0)
+
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         return self.intrinsic("llvm.fma.v16f32", a, b, c)
 
     def prefetch(self, address: Any) -> None:
         flags = (PREFETCH_FOR_READING, KEEP_IN_ALL_CACHES, DATA)
         self.intrinsic("llvm.prefetch.p0", address, *(ir.Constant(I32, flag) for flag in flags))
+
+    def address(self, number: Any, *offsets: Any) -> Any:
+        """A kernel's argument as an address, plus offsets."""
+        return self.at(self.b.inttoptr(number, POINTER), *offsets)
+
+    def times(self, *factors: Any) -> Any:
+        """The product of whole numbers and values."""
+        values = [self.number(factor) if isinstance(factor, int) else factor for factor in factors]
+        result = values[0]
+        for value in values[1:]:
+            result = self.b.mul(result, value)
+        return result
 
     def minimum(self, a: Any, b: Any) -> Any:
         return self.b.select(self.b.icmp_signed("<", a, b), a, b)
@@ -116,6 +145,13 @@ class Code:
         with self.b.goto_entry_block():
             place = self.b.alloca(kind)
         self.b.store(value, place)
+        return place
+
+    def room(self, kind: ir.Type) -> Any:
+        """Memory of this call, by address."""
+        with self.b.goto_entry_block():
+            place = self.b.alloca(kind)
+        place.type = POINTER  # llvmlite would insist on reading back nothing but `kind`
         return place
 
     @contextmanager
@@ -138,25 +174,28 @@ class Code:
 def kernel(
     module: ir.Module, name: str, arguments: int, items: Callable[[Code, list[Any]], Any]
 ) -> tuple[Code, list[Any]]:
-    """Begin `void name(int64 *arguments)` that calls `name.item(item, arguments...)` for each item it draws.
+    """Begin `void name(int64 *)`, which draws items until there are none and does each of them.
 
-    `items` computes from the arguments, of which the first is the counter, how many items there are. Returns the
-    code of the item's function, which the caller writes, and its arguments, the item first.
+    The array holds the next item, the next thread's number, and the `arguments`; `items` computes from these how
+    many items there are. Returns the code of one item, which the caller writes, and its arguments: the item, the
+    number of the thread, the kernel's arguments.
     """
-    item = Code(module, f"{name}.item", [I64] * arguments)
+    item = Code(module, f"{name}.item", [I64] * (2 + arguments))
     item.function.linkage = "internal"
     code = Code(module, name, [POINTER])
     (base,) = code.arguments
-    values = [code.load(I64, code.at(base, 8 * i)) for i in range(arguments)]
+    values = [code.load(I64, code.at(base, 8 * (2 + i))) for i in range(arguments)]
     total = items(code, values)
     b = code.b
+    one = code.number(1)
+    thread = b.atomic_rmw("add", code.at(base, 8), one, "monotonic")
     head, body, done = (code.function.append_basic_block() for _ in range(3))
     b.branch(head)
     b.position_at_end(head)
-    drawn = b.atomic_rmw("add", base, code.number(1), "monotonic")
+    drawn = b.atomic_rmw("add", base, one, "monotonic")
     b.cbranch(b.icmp_signed("<", drawn, total), body, done)
     b.position_at_end(body)
-    b.call(item.function, [drawn, *values[1:]])
+    b.call(item.function, [drawn, thread, *values])
     b.branch(head)
     b.position_at_end(done)
     b.ret_void()

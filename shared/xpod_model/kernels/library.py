@@ -1,5 +1,6 @@
 """The kernels as methods on tensors. It knows tensors' addresses and oneDNN's packed weights, not models."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,9 +10,13 @@ import torch
 from llvmlite import ir
 from torch import Tensor
 
+from xpod_model.kernels.attend import add_attend, scratch_bytes
+from xpod_model.kernels.choose import add_choose
 from xpod_model.kernels.gated import add_experts, add_silu_mul
-from xpod_model.kernels.machine import Machine
+from xpod_model.kernels.heads import add_heads
+from xpod_model.kernels.machine import Kernel, Machine
 from xpod_model.kernels.product import PANEL, add_product
+from xpod_model.kernels.rows import add_add_norm, add_combine, add_norm_row
 
 # oneDNN sums a block of K apart; which of these it takes for a shape is found out by comparing
 BLOCKS = (512, 1024)
@@ -19,6 +24,8 @@ PROBE_ROWS = 33
 K_STEP = 32
 # work for several threads is worth their waking from so many elements on
 GRAIN = 32_768
+# a key is read with each row, which is less than a row's own work
+ATTENTION_GRAIN = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +42,14 @@ class Kernels:
     """All kernels, compiled. Rows are contiguous bf16 tensors on the CPU."""
 
     def __init__(self) -> None:
-        module = ir.Module("xpod")
-        panel = add_product(module)
-        add_experts(module, panel, add_silu_mul(module))
-        self._machine = Machine(module)
-        self._product, self._silu_mul, self._experts = (
-            self._machine.kernel(name) for name in ("product", "silu_mul", "experts")
-        )
+        self._machine = Machine(_module())
+        self._product, self._silu_mul, self._experts = self._get("product", "silu_mul", "experts")
+        self._add_norm, self._combine, self._choose = self._get("add_norm", "combine", "choose")
+        self._heads, self._attend = self._get("heads", "attend")
         self._blocks: dict[tuple[int, int], int] = {}
+
+    def _get(self, *names: str) -> tuple[Kernel, ...]:
+        return tuple(self._machine.kernel(name) for name in names)
 
     def adopt(self, packed: Tensor, n: int, k: int) -> Product | None:
         """A bf16 weight [n, k] packed by oneDNN, if our product on it has oneDNN's bits; None if not."""
@@ -88,8 +95,99 @@ class Kernels:
         """[M, 2 * width] -> silu(left half) * right half, [M, width]; width is a multiple of 16."""
         rows, width = gate_up.shape[0], gate_up.shape[1] // 2
         out = torch.empty(rows, width, dtype=torch.bfloat16)
-        threads = torch.get_num_threads() if rows * width >= GRAIN else 1
-        self._silu_mul(gate_up.data_ptr(), rows, width, out.data_ptr(), threads=threads)
+        self._silu_mul(gate_up.data_ptr(), rows, width, out.data_ptr(), threads=_threads(rows * width))
+        return out
+
+    def add_norm(self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float) -> Tensor:
+        """x [M, D] += delta, in place; returns RMSNorm(x) * weight, [M, D]. D is a multiple of 16."""
+        rows, width = x.shape
+        out = torch.empty_like(x)
+        added = 0 if delta is None else delta.data_ptr()
+        addresses = (x.data_ptr(), added, rows, width, weight.data_ptr(), _bits(eps), out.data_ptr())
+        self._add_norm(*addresses, threads=_threads(rows * width))
+        return out
+
+    def combine(self, outputs: Tensor, weights: Tensor) -> Tensor:
+        """outputs [M, K, D], weights [M, K] -> [M, D]: the weighted sum in slot order, in fp32, rounded once."""
+        rows, k, width = outputs.shape
+        out = torch.empty(rows, width, dtype=torch.bfloat16)
+        addresses = (outputs.data_ptr(), weights.data_ptr(), rows, k, width, out.data_ptr())
+        self._combine(*addresses, threads=_threads(rows * width))
+        return out
+
+    def choose(self, logits: Tensor, experts: int, k: int, normalise: bool) -> tuple[Tensor, Tensor]:
+        """logits [M, at least `experts`] -> experts [M, K] int64, weights [M, K], heaviest first, ties to the lower.
+
+        Within `choose.MOST_EXPERTS` and `choose.MOST_CHOSEN`; experts is a multiple of 16.
+        """
+        rows, columns = logits.shape
+        chosen = torch.empty(rows, k, dtype=torch.int64)
+        weights = torch.empty(rows, k, dtype=torch.bfloat16)
+        addresses = (logits.data_ptr(), columns, rows, experts, k, int(normalise))
+        self._choose(*addresses, chosen.data_ptr(), weights.data_ptr(), threads=_threads(rows * columns))
+        return chosen, weights
+
+    def heads(
+        self,
+        qkv: Tensor,
+        heads: int,
+        *,
+        norm: tuple[Tensor, float] | None,
+        angles: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        cache: Tensor,
+    ) -> Tensor:
+        """Norm and rotate the heads of qkv [M, heads + 2 * KV heads, width], which is used up.
+
+        norm: weight [heads + KV heads, width] and eps. angles [positions, 2 * width]: cosines and signed sines.
+        Keys and values go to `slots` [M] of cache [2 * KV heads, blocks, 16, width]; returns queries [M, heads, width].
+        """
+        rows, all_heads, width = qkv.shape
+        kv_heads = (all_heads - heads) // 2
+        queries = torch.empty(rows, heads, width, dtype=torch.bfloat16)
+        weight, eps = (0, 0.0) if norm is None else (norm[0].data_ptr(), norm[1])
+        self._heads(
+            qkv.data_ptr(),
+            rows,
+            heads,
+            kv_heads,
+            width,
+            weight,
+            _bits(eps),
+            *(part.data_ptr() for part in (angles, positions, slots, queries, cache)),
+            2 * cache.stride(0),
+            threads=_threads(qkv.numel()),
+        )
+        return queries
+
+    def attend(self, queries: Tensor, cache: Tensor, pieces: npt.NDArray[np.int64], longest: int) -> Tensor:
+        """queries [M, heads, width] over keys and values in cache [2 * KV heads, blocks, 16, width] -> the same shape.
+
+        pieces [P, 4]: the first row of consecutive positions of one sequence, how many rows, the first's position,
+        the address of the sequence's block table (int64). longest: keys that the last position of any piece sees.
+        """
+        _, heads, width = queries.shape
+        kv_heads = cache.shape[0] // 2
+        threads = _threads(queries.numel() * longest // ATTENTION_GRAIN)
+        size = scratch_bytes(longest, width)
+        scratch = torch.empty(threads, size, dtype=torch.uint8)
+        out = torch.empty_like(queries)
+        self._attend(
+            len(pieces),
+            pieces.ctypes.data,
+            kv_heads,
+            heads // kv_heads,
+            width,
+            queries.data_ptr(),
+            out.data_ptr(),
+            cache.data_ptr(),
+            2 * cache.stride(0),
+            _bits(1 / math.sqrt(width)),
+            scratch.data_ptr(),
+            size,
+            threads=threads,
+        )
         return out
 
     def experts(
@@ -121,3 +219,23 @@ class Kernels:
             out.data_ptr(),
             threads=min(len(table), torch.get_num_threads()),
         )
+
+
+def _module() -> ir.Module:
+    module = ir.Module("xpod")
+    panel, silu, norm = add_product(module), add_silu_mul(module), add_norm_row(module)
+    add_experts(module, panel, silu)
+    add_add_norm(module, norm)
+    add_heads(module, norm)
+    for add in (add_combine, add_choose, add_attend):
+        add(module)
+    return module
+
+
+def _bits(number: float) -> int:
+    """An fp32 number as the integer that has its bits."""
+    return int(np.float32(number).view(np.uint32))
+
+
+def _threads(elements: int) -> int:
+    return torch.get_num_threads() if elements >= GRAIN else 1

@@ -13,7 +13,7 @@ from llvmlite import ir
 
 
 class Kernel(Protocol):
-    """A kernel as a function of its arguments but the counter; addresses are integers and must outlive the call.
+    """A kernel as a function of its arguments but the counters; addresses are integers and must outlive the call.
 
     Other Python threads run meanwhile. `threads` share the items.
     """
@@ -54,7 +54,7 @@ class Machine:
         call = SIGNATURE(address)
 
         def run(*arguments: int, threads: int = 1) -> None:
-            values = (ctypes.c_int64 * (len(arguments) + 1))(0, *arguments)
+            values = (ctypes.c_int64 * (len(arguments) + 2))(0, 0, *arguments)
             if threads == 1:
                 call(ctypes.addressof(values))
             else:

@@ -20,21 +20,18 @@ AHEAD = 4096
 
 
 def add_product(module: ir.Module) -> Any:
-    """`product(counter, x, rows, K, block, weight, panels, out, out_row)`: out[rows, :] = x Wᵀ; an item is a panel.
+    """`product(x, rows, K, block, weight, panels, out, out_row)`: out[rows, :] = x Wᵀ; an item is a panel.
 
     `block` is how many of K are summed apart; `out_row` the bytes between rows of out. Returns the function of one
     panel: (x, rows, K, block, panel of the weight, out, out_row).
     """
     panel = _panel(module)
-    item, (index, x, rows, k, block, weight, _, out, out_row) = kernel(
-        module, "product", 9, lambda code, values: values[6]
-    )
-    b = item.b
-    pointer = b.inttoptr(weight, POINTER)
-    here = item.at(pointer, b.mul(index, b.mul(k, item.number(2 * PANEL))))
-    there = item.at(b.inttoptr(out, POINTER), b.mul(index, item.number(2 * PANEL)))
-    b.call(panel, [b.inttoptr(x, POINTER), rows, k, block, here, there, out_row])
-    b.ret_void()
+    item, arguments = kernel(module, "product", 8, lambda _, values: values[5])
+    index, _, x, rows, k, block, weight, _, out, out_row = arguments
+    here = item.address(weight, item.times(index, k, 2 * PANEL))
+    there = item.address(out, item.times(index, 2 * PANEL))
+    item.b.call(panel, [item.address(x), rows, k, block, here, there, out_row])
+    item.b.ret_void()
     return panel
 
 
@@ -45,7 +42,7 @@ def _panel(module: ir.Module) -> Any:
     code.function.linkage = "internal"
     b = code.b
     x, rows, k, block, weight, out, out_row = code.arguments
-    x_row = b.mul(k, code.number(2))
+    x_row = code.times(k, 2)
     parts = b.sdiv(b.add(rows, code.number(ROWS - 1)), code.number(ROWS))
     done = code.variable(I64, code.number(0))
     with code.loop(code.number(0), parts) as part:
@@ -83,12 +80,12 @@ def _chunk(module: ir.Module, rows: int) -> Any:
         end = code.minimum(b.add(begin, block), k)
         sums = {place: code.variable(VECTOR, zero) for place in places}
         with code.loop(begin, end, 2) as term:
-            here = code.at(weight, b.mul(term, code.number(2 * PANEL)))
+            here = code.at(weight, code.times(term, 2 * PANEL))
             for vector in range(VECTORS):
                 code.prefetch(code.at(here, AHEAD + 64 * vector))
             weights = [code.load(BF16_PAIRS, code.at(here, 64 * vector)) for vector in range(VECTORS)]
             for row in range(rows):
-                pair = code.load(I32, code.at(x, b.mul(x_row, code.number(row)), b.mul(term, code.number(2))))
+                pair = code.load(I32, code.at(x, code.times(x_row, row), code.times(term, 2)))
                 pairs = b.bitcast(code.spread(pair, WORDS), BF16_PAIRS)
                 for vector in range(VECTORS):
                     place = sums[row, vector]
@@ -98,7 +95,7 @@ def _chunk(module: ir.Module, rows: int) -> Any:
             here_, before = b.load(sums[place], typ=VECTOR), b.load(total[place], typ=VECTOR)
             b.store(b.select(first, here_, b.fadd(before, here_)), total[place])
     for row, vector in places:
-        there = code.at(out, b.mul(out_row, code.number(row)), 2 * LANES * vector)
+        there = code.at(out, code.times(out_row, row), 2 * LANES * vector)
         code.store(code.rounded(b.load(total[row, vector], typ=VECTOR)), there)
     b.ret_void()
     return code.function
