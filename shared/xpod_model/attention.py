@@ -1,6 +1,6 @@
 """Causal attention over a paged KV cache: a row has the same bits alone, in any batch and in any chunk.
 
-It knows a plan, queries and cached keys and values; it knows neither weights nor tokens.
+It knows groups, queries and cached keys and values; it knows neither weights nor tokens.
 
 Where the bits could depend on company, and why they do not (measured with torch 2.13 on an AMD Zen 5):
 - scores are one product per KV head over all keys: an element of QKᵀ sums head_dim terms, and had equal bits
@@ -18,8 +18,8 @@ import math
 import torch
 from torch import Tensor
 
+from xpod_model.groups import TILE, Group, Piece
 from xpod_model.kv import KVCache
-from xpod_model.plan import TILE, Group, Piece, Plan
 from xpod_model.scratch import Scratch
 
 # MKL multiplies fp32 blocks of fewer rows in another way (below 4 with one thread, below 12 with two)
@@ -34,12 +34,12 @@ class Attention:
         self._scale = 1.0 / math.sqrt(head_dim)
         self._scratch = Scratch()
 
-    def __call__(self, queries: Tensor, layer: int, cache: KVCache, plan: Plan) -> Tensor:
-        """queries [T, heads, head_dim] -> [T, heads * head_dim]; the plan's tokens are in the cache already."""
-        if len(plan.groups) == 1:
-            return self._group(queries, layer, cache, plan.groups[0])
+    def __call__(self, queries: Tensor, layer: int, cache: KVCache, groups: tuple[Group, ...]) -> Tensor:
+        """queries [T, heads, head_dim] -> [T, heads * head_dim]; the groups' tokens are in the cache already."""
+        if len(groups) == 1:
+            return self._group(queries, layer, cache, groups[0])
         out = queries.new_empty(queries.shape[0], self.heads * self.head_dim)
-        for group in plan.groups:
+        for group in groups:
             out.index_copy_(
                 0, group.rows, self._group(queries.index_select(0, group.rows), layer, cache, group)
             )

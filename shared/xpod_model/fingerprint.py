@@ -12,19 +12,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xpod_model.attention import Attention
-from xpod_model.families.base import RopeConfig
-from xpod_model.gate import combine, top_experts
+from xpod_model.config import ModelConfig, RopeConfig
+from xpod_model.gate import gate_linear
 from xpod_model.kv import KVCache, KVSpec
 from xpod_model.linear import Linear
+from xpod_model.makes import operations_for
 from xpod_model.mlp import GatedMlp
-from xpod_model.norm import rms_norm
+from xpod_model.operations import Operations
 from xpod_model.plan import Plan, Segment
-from xpod_model.rope import Rope, rotate
 from xpod_model.sampler import Sampling, sample
 from xpod_model.tensors import DTYPES
 
-HIDDEN, HEADS, KV_HEADS, HEAD_DIM, EXPERTS, SLOTS, TOKENS, VOCAB = 256, 8, 2, 64, 32, 4, 300, 512
+TOKENS, VOCAB = 300, 512
+PROBE = ModelConfig(
+    model_type="probe",
+    layers=1,
+    hidden=256,
+    heads=8,
+    kv_heads=2,
+    head_dim=64,
+    vocab=VOCAB,
+    experts=32,
+    experts_per_token=4,
+    expert_width=192,
+    dense_width=0,
+    moe_layers=(0,),
+    norm_topk_prob=True,
+    attention_bias=False,
+    rms_eps=1e-6,
+    tie_embeddings=False,
+    max_positions=TOKENS,
+    rope=RopeConfig(10_000.0),
+    dtype="bf16",
+    eos_token_ids=(),
+)
+QKV = (PROBE.heads + 2 * PROBE.kv_heads) * PROBE.head_dim
 
 
 @cache
@@ -46,26 +68,29 @@ def _results(name: str, device: str) -> Iterator[Tensor]:
         whole = numbers.integers(-256, 257, size=shape, dtype=np.int64)
         return torch.from_numpy(whole / 128.0).to(device=device, dtype=dtype)
 
-    x, norm = probe(TOKENS, HIDDEN), probe(HIDDEN)
-    h = rms_norm(x, norm, 1e-6)
-    yield h
-    weight, bias = probe((HEADS + 2 * KV_HEADS) * HEAD_DIM, HIDDEN), probe((HEADS + 2 * KV_HEADS) * HEAD_DIM)
-    qkv = Linear(weight, bias)(h) / 16
-    yield qkv
-    yield _attention(qkv.view(TOKENS, -1, HEAD_DIM), name, device)
-    yield GatedMlp(probe(192, HIDDEN), probe(192, HIDDEN), probe(HIDDEN, 192))(h)
-    experts, weights = top_experts(Linear(probe(EXPERTS, HIDDEN))(h) / 16, SLOTS, True)
-    yield from (experts, weights, combine(probe(TOKENS, SLOTS, HIDDEN), weights.to(dtype)))
-    logits = Linear(probe(VOCAB, HIDDEN))(h[:1]).float()[0] / 64
+    do = operations_for(PROBE, dtype, device)
+    x, norm = probe(TOKENS, PROBE.hidden), probe(PROBE.hidden)
+    x, h = do.add_norm(x, probe(TOKENS, PROBE.hidden), norm)
+    yield from (x, h)
+    weight, bias = probe(QKV, PROBE.hidden), probe(QKV)
+    for linear in (Linear(weight), Linear(weight, bias)):
+        yield linear(h)
+    qkv = Linear(weight)(h) / 16
+    attended = _attend(do, qkv.view(TOKENS, -1, PROBE.head_dim), probe(PROBE.head_dim), name, device)
+    yield attended
+    mlp = GatedMlp(probe(192, PROBE.hidden), probe(192, PROBE.hidden), probe(PROBE.hidden, 192))
+    yield mlp(h)
+    experts, weights = do.choose(gate_linear(probe(PROBE.experts, PROBE.hidden))(h) / 16)
+    outputs = probe(TOKENS, PROBE.experts_per_token, PROBE.hidden)
+    yield from (experts, weights, do.combine(outputs, weights))
+    logits = Linear(probe(VOCAB, PROBE.hidden))(h[:1]).float()[0] / 64
     drawn = sample(logits, Sampling(temperature=0.8, top_p=0.9, seed=7), 11)
     yield torch.tensor([drawn.token, drawn.logprob], dtype=torch.float64)
 
 
-def _attention(qkv: Tensor, dtype: str, device: str) -> Tensor:
-    """Rotary embedding and attention of one chunk, over more than one value tile."""
-    cache = KVCache(KVSpec((2 * KV_HEADS * HEAD_DIM,), dtype, plane=HEAD_DIM), TOKENS // 16 + 1, device)
-    plan = Plan.of([Segment([0] * TOKENS, 0, cache.alloc(cache.num_blocks))], cache)
-    rope = Rope(RopeConfig(10_000.0), HEAD_DIM, DTYPES[dtype], device)
-    qk = rotate(qkv[:, : HEADS + KV_HEADS], *rope.at(plan.positions, plan.highest))
-    cache.write(0, plan.slots, torch.cat([qk[:, HEADS:], qkv[:, HEADS + KV_HEADS :]], dim=1))
-    return Attention(HEADS, KV_HEADS, HEAD_DIM)(qk[:, :HEADS], 0, cache, plan)
+def _attend(do: Operations, qkv: Tensor, norm: Tensor, dtype: str, device: str) -> Tensor:
+    """The heads' norm, rotation and attention of one chunk, over more than one tile of values."""
+    cache = KVCache(KVSpec.of(PROBE, dtype), TOKENS // 16 + 1, device)
+    segments = [Segment([0] * TOKENS, 0, cache.alloc(cache.num_blocks))]
+    attend = do.attention(segments, Plan.of(segments, cache), cache)
+    return attend(0, qkv, norm.expand(PROBE.heads + PROBE.kv_heads, -1).contiguous())

@@ -6,9 +6,10 @@ It knows nothing of where experts live.
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from xpod_model.linear import Linear
+from xpod_model.linear import WIDTH_STEP, Linear
 
 # a probability's bits stand above an index of this many bits, which breaks ties
 INDEX_BITS = 16
@@ -55,14 +56,7 @@ def _bags(tokens: int, k: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return slots, slots[::k].clone()
 
 
-class Gate:
-    """The router matrix of one layer. Weights are rounded to the model's dtype, as transformers does."""
-
-    def __init__(self, weight: Tensor, k: int, normalise: bool) -> None:
-        self._linear = Linear(weight)
-        self._k, self._normalise, self._dtype = k, normalise, weight.dtype
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x [T, D] -> experts [T, K] int64, weights [T, K] in the dtype of x."""
-        experts, weights = top_experts(self._linear(x), self._k, self._normalise)
-        return experts, weights.to(self._dtype)
+def gate_linear(weight: Tensor) -> Linear:
+    """The router matrix [E, D], with rows of zeros up to a size that our own product takes."""
+    missing = -weight.shape[0] % WIDTH_STEP
+    return Linear(F.pad(weight, (0, 0, 0, missing)) if missing else weight)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.families.base import LayerNames
-from xpod_model.gate import Gate
+from xpod_model.gate import gate_linear
 from xpod_model.linear import Linear
 from xpod_model.mlp import GatedMlp
 from xpod_model.tensors import read, read_stacked
@@ -22,7 +22,7 @@ class Layer:
     head_norm: Tensor | None  # [heads + KV heads, head_dim]
     out: Linear  # [T, heads * head_dim] -> [T, D]
     mlp_norm: Tensor  # [D]
-    gate: Gate | None
+    gate: Linear | None  # [T, D] -> [T, E or more]
     dense: GatedMlp | None
 
     @classmethod
@@ -35,8 +35,7 @@ class Layer:
         out_bias = read_stacked(checkpoint, (names.o_bias,), dtype, device)
         gate = None
         if names.router is not None:
-            router = read(checkpoint, names.router, dtype, device)
-            gate = Gate(router, config.experts_per_token, config.norm_topk_prob)
+            gate = gate_linear(read(checkpoint, names.router, dtype, device))
         return cls(
             input_norm=read(checkpoint, names.input_norm, dtype, device),
             qkv=Linear(qkv, bias),

@@ -25,11 +25,14 @@ class Rope:
 
     def at(self, positions: Tensor, highest: int) -> tuple[Tensor, Tensor]:
         """positions [T], all <= highest -> cos [T, 1, head_dim], signed sin [T, 1, head_dim] for `rotate`."""
+        cos, sin = self.table(highest).index_select(0, positions).unsqueeze(1).chunk(2, dim=-1)
+        return cos, sin
+
+    def table(self, highest: int) -> Tensor:
+        """[more than `highest`, 2 * head_dim]: a position's cosines, then its signed sines."""
         if highest >= self._table.shape[0]:
             self._grow(highest)
-        rows = self._table.index_select(0, positions).unsqueeze(1)
-        cos, sin = rows.chunk(2, dim=-1)
-        return cos, sin
+        return self._table
 
     def _grow(self, highest: int) -> None:
         steps = [self._table]

@@ -75,6 +75,13 @@ RECIPES = (
         "num_experts_per_tok": 1, "moe_intermediate_size": 36, "num_hidden_layers": 2, "hidden_size": 64,
         "num_key_value_heads": 4,
     }),
+    Recipe("wide-heads", seed=8, config={
+        "hidden_size": 64, "head_dim": 64, "num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 64,
+    }),
+    Recipe("wider-heads-dense-bias", seed=9, config={
+        "hidden_size": 128, "head_dim": 128, "num_attention_heads": 6, "num_experts": 16, "mlp_only_layers": [1],
+        "attention_bias": True, "norm_topk_prob": False, "moe_intermediate_size": 40, "rope_parameters": YARN,
+    }),
 )  # fmt: skip
 
 

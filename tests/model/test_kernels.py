@@ -1,4 +1,4 @@
-"""Each kernel alone: a row's bits do not depend on the rows beside it."""
+"""Each of torch's operations alone: a row's bits do not depend on the rows beside it."""
 
 from itertools import pairwise
 
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from xpod_model.attention import Attention
-from xpod_model.gate import Gate, combine, top_experts
+from xpod_model.gate import combine, gate_linear, top_experts
+from xpod_model.groups import groups_of
 from xpod_model.kv import KVCache, KVSpec
 from xpod_model.linear import Linear
 from xpod_model.mlp import GatedMlp
@@ -90,10 +91,14 @@ def test_norm(dtype: str, width: int, edges: list[int]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(dtypes, st.sampled_from([(5, 5), (6, 2), (8, 1), (32, 8), (130, 8)]), st.booleans(), cuts)
 def test_gate(dtype: str, counts: tuple[int, int], normalise: bool, edges: list[int]) -> None:
-    gate = Gate(draw(counts[0], 48, dtype=dtype), counts[1], normalise)
+    linear = gate_linear(draw(counts[0], 48, dtype=dtype))
     x = draw(ROWS, 48, dtype=dtype, seed=1)
-    assert same(lambda rows: gate(rows)[0], x, edges)
-    assert same(lambda rows: gate(rows)[1], x, edges)
+    for result in (0, 1):
+        assert same(
+            lambda rows, of=result: top_experts(linear(rows)[:, : counts[0]], counts[1], normalise)[of],
+            x,
+            edges,
+        )
 
 
 def test_gate_breaks_ties_towards_the_lower_index() -> None:
@@ -175,11 +180,13 @@ def attend(
         size = min(chunks[0], total - done)
         chunks = [*chunks[1:], chunks[0]]
         segments = [Segment([0], 17 * i % (total + 60), table) for i, table in enumerate(others)]
-        plan = Plan.of([*segments, Segment([0] * size, done, blocks)], cache)
+        segments.append(Segment([0] * size, done, blocks))
+        plan = Plan.of(segments, cache)
+        groups = groups_of(segments, plan, cache)
         pad = [draw(beside, n, d, dtype=dtype, seed=9) for n in (h, kv, kv)]
         rows = [torch.cat([p, x[done : done + size]]) for p, x in zip(pad, (q, k, v), strict=True)]
         cache.write(0, plan.slots, torch.cat(rows[1:], dim=1))
-        parts.append(attention(rows[0], 0, cache, plan)[beside:])
+        parts.append(attention(rows[0], 0, cache, groups)[beside:])
         done += size
     return torch.cat(parts)
 

@@ -26,7 +26,7 @@ from xpod_model.kernels.rows import exponential
 
 BLOCK = 16
 """Tokens of a cache block, and keys of a vector."""
-WIDTH_STEP = 64
+WIDTH_STEP = 32
 PIECE_FIELDS = 4
 # scores of two blocks for so many rows are 8 chains of products, which hides their latency
 ROWS = 4
@@ -56,7 +56,9 @@ def add_attend(module: ir.Module) -> None:
     row = item.times(width, 2)
     block_bytes = item.times(row, BLOCK)
     with item.loop(item.number(0), blocks) as at:
-        source = item.at(keys_plane, item.times(item.load(I64, item.at(table, item.times(at, 8))), block_bytes))
+        source = item.at(
+            keys_plane, item.times(item.load(I64, item.at(table, item.times(at, 8))), block_bytes)
+        )
         b.call(turn, [source, width, item.at(turned, item.times(at, block_bytes))])
     scores = item.at(turned, item.times(b.add(blocks, item.number(1)), block_bytes))
     with item.loop(item.number(0), count) as query:
@@ -129,10 +131,19 @@ def _rows(module: ir.Module, rows: int) -> Any:
     length = code.times(b.add(vectors, code.number(1)), 4 * BLOCK)
     places = [code.at(scores, code.times(length, row)) for row in range(rows)]
     scales = code.spread(b.bitcast(b.trunc(scale, I32), F32), VECTOR)
-    most = _score(code, q, turned, width, keys, vectors, scales, places)
+    most = _score(code, places, q=q, turned=turned, width=width, keys=keys, vectors=vectors, scales=scales)
     inverse = [_soften(code, place, vectors, top) for place, top in zip(places, most, strict=True)]
     with code.loop(code.number(0), width, WIDTH_STEP) as column:
-        sums = _weigh(code, places, keys, vectors, width, values, table, column)
+        sums = _weigh(
+            code,
+            places,
+            keys=keys,
+            vectors=vectors,
+            width=width,
+            values=values,
+            table=table,
+            column=column,
+        )
         for row in range(rows):
             for part, total in enumerate(sums[row]):
                 result = b.fmul(b.load(total, typ=VECTOR), inverse[row])
@@ -143,7 +154,7 @@ def _rows(module: ir.Module, rows: int) -> Any:
 
 
 def _score(
-    code: Code, q: Any, turned: Any, width: Any, keys: Any, vectors: Any, scales: Any, places: list[Any]
+    code: Code, places: list[Any], *, q: Any, turned: Any, width: Any, keys: Any, vectors: Any, scales: Any
 ) -> list[Any]:
     """Scaled scores into `places`, minus infinity where there is no key; returns each row's highest, spread."""
     b = code.b
@@ -160,7 +171,9 @@ def _score(
         here = code.at(turned, code.times(at, width, 2 * BLOCK))
         with code.loop(code.number(0), width, 2) as pair:
             columns = [
-                code.load(BF16_PAIRS, code.at(here, code.times(width, 2 * BLOCK * part), code.times(pair, 32)))
+                code.load(
+                    BF16_PAIRS, code.at(here, code.times(width, 2 * BLOCK * part), code.times(pair, 32))
+                )
                 for part in range(STRIDE)
             ]
             for row in range(len(places)):
@@ -182,9 +195,7 @@ def _score(
                 b.store(highest, most[row])
     larger = "llvm.maxnum.v16f32"
     return [
-        code.spread(
-            code.folded(b.load(row, typ=VECTOR), lambda x, y: code.intrinsic(larger, x, y)), VECTOR
-        )
+        code.spread(code.folded(b.load(row, typ=VECTOR), lambda x, y: code.intrinsic(larger, x, y)), VECTOR)
         for row in most
     ]
 
@@ -207,6 +218,7 @@ def _soften(code: Code, place: Any, vectors: Any, most: Any) -> Any:
 def _weigh(
     code: Code,
     places: list[Any],
+    *,
     keys: Any,
     vectors: Any,
     width: Any,
@@ -214,7 +226,7 @@ def _weigh(
     table: Any,
     column: Any,
 ) -> list[list[Any]]:
-    """64 columns of the values, weighted and added key by key: variables of 16 sums, four a row."""
+    """WIDTH_STEP columns of the values, weighted and added key by key: variables of 16 sums."""
     b = code.b
     parts = range(WIDTH_STEP // LANES)
     sums = [[code.variable(VECTOR, code.splat(0.0)) for _ in parts] for _ in places]

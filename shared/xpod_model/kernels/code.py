@@ -2,7 +2,8 @@
 
 It knows LLVM and AVX-512's two bf16 instructions; it does not know what is computed. A kernel is `void(int64 *)`:
 its arguments are numbers and addresses in an array, behind two counters that deal out items of work and numbers of
-threads, so that several threads may run one call. Vectors hold 16 fp32 numbers; bf16 numbers are widened when read and rounded when written.
+threads, so that several threads may run one call. Vectors hold 16 fp32 numbers; bf16 numbers are widened when they
+are read and rounded when they are written.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -11,6 +11,7 @@ from xpod_model.kernels.code import I32, I64, LANES, POINTER, WORDS, Code, kerne
 from xpod_model.kernels.product import PANEL
 from xpod_model.kernels.rows import exponential, row_items, rows_of
 
+
 def add_silu_mul(module: ir.Module) -> Any:
     """`silu_mul(gate_up, rows, width, out)`: rows of [2 * width] -> [width]; an item is ROWS_AN_ITEM rows.
 
