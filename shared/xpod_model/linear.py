@@ -41,7 +41,7 @@ class Linear:
             if bias is None and weight.dtype == torch.bfloat16:
                 self._kernels = kernels()
             if self._kernels is not None:
-                self.product = self._kernels.adopt(self.packed, *weight.shape)
+                self.product = self._kernels.adopt(weight, self.packed)
         else:
             self.plain = weight.contiguous()
 

@@ -15,12 +15,12 @@ from xpod_model.kernels.choose import add_choose
 from xpod_model.kernels.gated import add_experts, add_silu_mul
 from xpod_model.kernels.heads import add_heads
 from xpod_model.kernels.machine import Kernel, Machine
+from xpod_model.kernels.probe import telling_rows
 from xpod_model.kernels.product import PANEL, add_product
 from xpod_model.kernels.rows import add_add_norm, add_combine, add_norm_row
 
 # oneDNN sums a block of K apart; which of these it takes for a shape is found out by comparing
 BLOCKS = (512, 1024)
-PROBE_ROWS = 33
 K_STEP = 32
 # work for several threads is worth their waking from so many elements on
 GRAIN = 32_768
@@ -51,28 +51,29 @@ class Kernels:
     def _get(self, *names: str) -> tuple[Kernel, ...]:
         return tuple(self._machine.kernel(name) for name in names)
 
-    def adopt(self, packed: Tensor, n: int, k: int) -> Product | None:
-        """A bf16 weight [n, k] packed by oneDNN, if our product on it has oneDNN's bits; None if not."""
-        ops = torch.ops.mkldnn
+    def adopt(self, weight: Tensor, packed: Tensor) -> Product | None:
+        """A bf16 weight [n, k], as it is and packed by oneDNN, if our product has oneDNN's bits on it; None if not."""
+        (n, k), ops = weight.shape, torch.ops.mkldnn
         if n % PANEL or k % K_STEP or ops._nbytes(packed) != 2 * n * k:
             return None
         address = ops.data_ptr(packed)
-        block = self._blocks.get((n, k)) or self._find_block(packed, address, n, k)
+        block = self._blocks.get((n, k)) or self._find_block(weight, packed, address)
         if block is None:
             return None
         self._blocks[n, k] = block
         return Product(address, n, k, block)
 
-    def _find_block(self, packed: Tensor, address: int, n: int, k: int) -> int | None:
-        """The one block size that gives oneDNN's bits on random rows; None if none does, or if any would."""
-        random = np.random.default_rng(k).standard_normal((PROBE_ROWS, k), np.float32)
-        x = torch.from_numpy(random).to(torch.bfloat16)
+    def _find_block(self, weight: Tensor, packed: Tensor, address: int) -> int | None:
+        """The one block size that gives oneDNN's bits; None if none does, or if several would."""
+        x, (n, k) = telling_rows(weight), weight.shape
+        if x is None:
+            return None
         expected = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
         sizes = sorted({min(size, k) for size in (*BLOCKS, k)})
-        fitting = [
+        fits = [
             size for size in sizes if torch.equal(self.product(x, Product(address, n, k, size)), expected)
         ]
-        return fitting[0] if len(fitting) == 1 and expected.any() else None
+        return fits[0] if len(fits) == 1 else None
 
     def product(self, x: Tensor, weight: Product) -> Tensor:
         """x [M, k] -> [M, n]"""
