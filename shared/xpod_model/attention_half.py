@@ -4,7 +4,6 @@ It knows how a layer is composed. Expert outputs are asked for by yielding; wher
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,23 +11,17 @@ from torch import Tensor
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.config import ModelConfig
 from xpod_model.errors import ModelError
+from xpod_model.kernels import FEW_ROWS
 from xpod_model.kv import KVCache, KVSpec
 from xpod_model.layer import Layer
+from xpod_model.legs import ExpertBatch, Legs, PlainLegs
 from xpod_model.linear import Linear
 from xpod_model.makes import operations_for
 from xpod_model.plan import Plan, Segment
+from xpod_model.program import ProgramLegs, Programs
 from xpod_model.tensors import read, resolve_dtype
 
 __all__ = ["AttentionHalf", "ExpertBatch", "Segment"]
-
-
-@dataclass(frozen=True, slots=True)
-class ExpertBatch:
-    """What one MoE layer asks of its experts: each row, through each of its K experts."""
-
-    layer: int
-    rows: Tensor  # [T, D] in the model's dtype
-    experts: Tensor  # [T, K] int64
 
 
 class AttentionHalf:
@@ -46,6 +39,7 @@ class AttentionHalf:
         self._head = Linear(read(checkpoint, family.lm_head(config), dtype, device))
         self._layers = [Layer.read(checkpoint, i, dtype, device) for i in range(config.layers)]
         self._do = operations_for(config, dtype, device)
+        self._programs = Programs.where_possible(config, self._layers, self._do)
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, dtype: str = "auto", device: str = "cpu") -> "AttentionHalf":
@@ -67,24 +61,20 @@ class AttentionHalf:
         self._check(segments)
         with torch.inference_mode():
             plan = Plan.of(segments, cache)
-            attend = self._do.attention(segments, plan, cache)
-            x = self._embedding.index_select(0, plan.tokens)  # [T, D]
-            delta: Tensor | None = None
-        for index, layer in enumerate(self._layers):
+            legs = self._legs(segments, plan, cache)
+        outputs: Tensor | None = None
+        for layer in range(len(self._layers)):
             with torch.inference_mode():
-                x, h = self._do.add_norm(x, delta, layer.input_norm)
-                qkv = layer.qkv(h).view(x.shape[0], -1, self.config.head_dim)
-                delta = layer.out(attend(index, qkv, layer.head_norm))
-                x, h = self._do.add_norm(x, delta, layer.mlp_norm)
-                if layer.gate is None:
-                    delta = layer.dense_mlp(h)
-                    continue
-                experts, weights = self._do.choose(layer.gate(h))
-            outputs = yield ExpertBatch(index, h, experts)
-            with torch.inference_mode():
-                delta = self._do.combine(outputs, weights)
+                batch = legs.run(layer, outputs)
+            outputs = None if batch is None else (yield batch)
         with torch.inference_mode():
-            return self._logits(x, delta, plan)
+            return self._logits(*legs.end(outputs), plan)
+
+    def _legs(self, segments: Sequence[Segment], plan: Plan, cache: KVCache) -> Legs:
+        x = self._embedding.index_select(0, plan.tokens)  # [T, D]
+        if self._programs is not None and x.shape[0] <= FEW_ROWS:
+            return ProgramLegs(self._programs, segments, plan, cache, x)
+        return PlainLegs(self._layers, self._do, self._do.attention(segments, plan, cache), x)
 
     def _check(self, segments: Sequence[Segment]) -> None:
         for segment in segments:

@@ -76,7 +76,7 @@ def _results(name: str, device: str) -> Iterator[Tensor]:
     for linear in (Linear(weight), Linear(weight, bias)):
         yield linear(h)
     qkv = Linear(weight)(h) / 16
-    attended = _attend(do, qkv.view(TOKENS, -1, PROBE.head_dim), probe(PROBE.head_dim), name, device)
+    attended = _attend(do, qkv, probe(PROBE.head_dim), name, device)
     yield attended
     mlp = GatedMlp(probe(192, PROBE.hidden), probe(192, PROBE.hidden), probe(PROBE.hidden, 192))
     yield mlp(h)

@@ -62,6 +62,7 @@ class KVCache:
         # one block more than is given out: all zeros, it fills up short block tables
         self.zero_block = num_blocks
         self.layers = [self._new_layer(width) for width in spec.widths]
+        self.addresses = [layer.data_ptr() for layer in self.layers]
         self._flat = [layer.flatten(1, 2) for layer in self.layers]  # [planes, tokens, plane width]
         self.mirrors = Mirrors(self.layers, num_blocks + 1, mirror_bytes)
         self._free = list(range(num_blocks - 1, -1, -1))

@@ -14,7 +14,7 @@ from xpod_model.kv import KVCache
 from xpod_model.plan import Plan, Segment
 
 Attend = Callable[[int, Tensor, Tensor | None], Tensor]
-"""(layer, qkv [T, heads + 2 * KV heads, head_dim], the weight of the heads' norm or None) -> [T, heads * head_dim].
+"""(layer, qkv [T, (heads + 2 * KV heads) * head_dim], the weight of the heads' norm or None) -> [T, heads * head_dim].
 
 Remembers keys and values; qkv is used up.
 """

@@ -26,7 +26,7 @@ class OwnOperations(Operations):
     """Holds no state but the table of rotations, which grows."""
 
     def __init__(self, config: ModelConfig, own: Kernels) -> None:
-        self._config, self._own = config, own
+        self._config, self.kernels = config, own
         self._rope = Rope(config.rope, config.head_dim, torch.bfloat16)
 
     @classmethod
@@ -44,15 +44,20 @@ class OwnOperations(Operations):
         own = kernels() if fits else None
         return None if own is None else cls(config, own)
 
+    def angles(self, highest: int) -> Tensor:
+        """The table of rotations, for positions up to `highest`."""
+        return self._rope.table(highest)
+
     def attention(self, segments: Sequence[Segment], plan: Plan, cache: KVCache) -> Attend:
         assert cache.spec.block_tokens == BLOCK
         pages = Pages.of(segments, plan.offsets)
-        angles = self._rope.table(plan.highest)
+        angles = self.angles(plan.highest)
         heads, eps = self._config.heads, self._config.rms_eps
 
-        def attend(layer: int, qkv: Tensor, norm: Tensor | None) -> Tensor:
+        def attend(layer: int, projected: Tensor, norm: Tensor | None) -> Tensor:
+            qkv = projected.view(projected.shape[0], -1, self._config.head_dim)
             planes = cache.layers[layer]
-            queries = self._own.heads(
+            queries = self.kernels.heads(
                 qkv,
                 heads,
                 norm=None if norm is None else (norm, eps),
@@ -61,19 +66,19 @@ class OwnOperations(Operations):
                 slots=plan.slots,
                 cache=planes,
             )
-            return self._own.attend(queries, planes, pages.pieces, plan.highest + 1).flatten(1)
+            return self.kernels.attend(queries, planes, pages.pieces, plan.highest + 1).flatten(1)
 
         return attend
 
     def add_norm(self, x: Tensor, delta: Tensor | None, weight: Tensor) -> tuple[Tensor, Tensor]:
-        return x, self._own.add_norm(x, delta, weight, self._config.rms_eps)
+        return x, self.kernels.add_norm(x, delta, weight, self._config.rms_eps)
 
     def choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         config = self._config
-        return self._own.choose(logits, config.experts, config.experts_per_token, config.norm_topk_prob)
+        return self.kernels.choose(logits, config.experts, config.experts_per_token, config.norm_topk_prob)
 
     def combine(self, outputs: Tensor, weights: Tensor) -> Tensor:
-        return self._own.combine(outputs.contiguous(), weights)
+        return self.kernels.combine(outputs.contiguous(), weights)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ class TorchOperations(Operations):
         cos, sin = self._rope.at(plan.positions, plan.highest)
         heads, kv_heads = self._config.heads, self._config.kv_heads
 
-        def attend(layer: int, qkv: Tensor, norm: Tensor | None) -> Tensor:
+        def attend(layer: int, projected: Tensor, norm: Tensor | None) -> Tensor:
+            qkv = projected.view(projected.shape[0], -1, self._config.head_dim)
             qk, v = torch.split(qkv, [heads + kv_heads, kv_heads], 1)
             if norm is not None:
                 qk = rms_norm(qk, norm, self._config.rms_eps)

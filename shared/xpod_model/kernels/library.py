@@ -14,10 +14,11 @@ from xpod_model.kernels.attend import add_attend, scratch_bytes
 from xpod_model.kernels.choose import add_choose
 from xpod_model.kernels.gated import add_experts, add_silu_mul
 from xpod_model.kernels.heads import add_heads
-from xpod_model.kernels.machine import Kernel, Machine
+from xpod_model.kernels.machine import Kernel, Machine, run_on
 from xpod_model.kernels.probe import telling_rows
 from xpod_model.kernels.product import PANEL, add_product
 from xpod_model.kernels.rows import add_add_norm, add_combine, add_norm_row
+from xpod_model.kernels.sequence import add_sequence
 
 # oneDNN sums a block of K apart; which of these it takes for a shape is found out by comparing
 BLOCKS = (512, 1024)
@@ -46,6 +47,7 @@ class Kernels:
         self._product, self._silu_mul, self._experts = self._get("product", "silu_mul", "experts")
         self._add_norm, self._combine, self._choose = self._get("add_norm", "combine", "choose")
         self._heads, self._attend = self._get("heads", "attend")
+        self.address, self.sequence, self.step = self._machine.address, self._machine.sequence(), run_on
         self._blocks: dict[tuple[int, int], int] = {}
 
     def _get(self, *names: str) -> tuple[Kernel, ...]:
@@ -104,7 +106,7 @@ class Kernels:
         rows, width = x.shape
         out = torch.empty_like(x)
         added = 0 if delta is None else delta.data_ptr()
-        addresses = (x.data_ptr(), added, rows, width, weight.data_ptr(), _bits(eps), out.data_ptr())
+        addresses = (x.data_ptr(), added, rows, width, weight.data_ptr(), bits(eps), out.data_ptr())
         self._add_norm(*addresses, threads=_threads(rows * width))
         return out
 
@@ -155,7 +157,7 @@ class Kernels:
             kv_heads,
             width,
             weight,
-            _bits(eps),
+            bits(eps),
             *(part.data_ptr() for part in (angles, positions, slots, queries, cache)),
             2 * cache.stride(0),
             threads=_threads(qkv.numel()),
@@ -184,7 +186,7 @@ class Kernels:
             out.data_ptr(),
             cache.data_ptr(),
             2 * cache.stride(0),
-            _bits(1 / math.sqrt(width)),
+            bits(1 / math.sqrt(width)),
             scratch.data_ptr(),
             size,
             threads=threads,
@@ -228,12 +230,12 @@ def _module() -> ir.Module:
     add_experts(module, panel, silu)
     add_add_norm(module, norm)
     add_heads(module, norm)
-    for add in (add_combine, add_choose, add_attend):
+    for add in (add_combine, add_choose, add_attend, add_sequence):
         add(module)
     return module
 
 
-def _bits(number: float) -> int:
+def bits(number: float) -> int:
     """An fp32 number as the integer that has its bits."""
     return int(np.float32(number).view(np.uint32))
 

@@ -21,6 +21,8 @@ class Kernel(Protocol):
     def __call__(self, *arguments: int, threads: int = 1) -> None: ...
 
 
+Sequence = Callable[[int, int], None]
+"""(address of a program, steps)"""
 NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512bf16")
 SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -48,9 +50,13 @@ class Machine:
         self._engine = llvm.create_mcjit_compiler(parsed, self._target)
         self._engine.finalize_object()
 
+    def address(self, name: str) -> int:
+        """Where a function lies, for programs."""
+        return int(self._engine.get_function_address(name))
+
     def kernel(self, name: str) -> Kernel:
         """The kernel of that name."""
-        address = self._engine.get_function_address(name)
+        address = self.address(name)
         call = SIGNATURE(address)
 
         def run(*arguments: int, threads: int = 1) -> None:
@@ -61,6 +67,22 @@ class Machine:
                 _openmp()(address, ctypes.addressof(values), threads, 0)
 
         return run
+
+    def sequence(self) -> "Sequence":
+        """What runs programs."""
+        call = SIGNATURE(self.address("sequence"))
+
+        def run(program: int, steps: int) -> None:
+            call(ctypes.addressof((ctypes.c_int64 * 2)(program, steps)))
+
+        return run
+
+
+def run_on(threads: int, step: int) -> None:
+    """One step of a program, on several threads; `step` is its address."""
+    whole = (ctypes.c_int64 * 3).from_address(step)
+    whole[1] = whole[2] = 0
+    _openmp()(whole[0], step + 8, threads, 0)
 
 
 @cache
