@@ -13,13 +13,14 @@ from torch import Tensor
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.errors import MissingExpert, ModelError
 from xpod_model.families.base import mlp_shapes
-from xpod_model.kernels import FEW_ROWS, kernels
+from xpod_model.kernels import FEW_ROWS, Product, kernels
 from xpod_model.mlp import GatedMlp, run_gated
 from xpod_model.scratch import Scratch
 from xpod_model.tensors import resolve_dtype
 
 Ints = npt.NDArray[np.integer[Any]]
 Indices = Tensor | Ints
+Addresses = npt.NDArray[np.int64]
 
 # experts are activated together while their products fit into a core's L2 cache: few small operations, no slow copies
 GROUP_PAIRS = 256
@@ -34,6 +35,9 @@ class ExpertSet:
         self.device = device
         self._experts: dict[tuple[int, int], GatedMlp] = {}
         self._scratch = Scratch()
+        # per layer [E, 2]: the weights of experts that our own kernel runs, by address; 0 for others
+        self._addresses: dict[int, Addresses] = {}
+        self._shapes: tuple[Product, Product] | None = None
 
     @property
     def held(self) -> set[tuple[int, int]]:
@@ -52,7 +56,12 @@ class ExpertSet:
         names = self._checkpoint.family.expert(layer, expert)
         for name, shape in mlp_shapes(names, config.hidden, config.expert_width):
             self._checkpoint.check(name, shape)
-        self._experts[layer, expert] = GatedMlp.read(self._checkpoint, names, self.dtype, self.device)
+        mlp = GatedMlp.read(self._checkpoint, names, self.dtype, self.device)
+        self._experts[layer, expert] = mlp
+        if mlp.products is not None:
+            ours = self._addresses.setdefault(layer, np.zeros((config.experts, 2), np.int64))
+            ours[expert] = [product.address for product in mlp.products]
+            self._shapes = mlp.products
 
     def load_all(self) -> None:
         """Hold every expert of the model."""
@@ -63,7 +72,8 @@ class ExpertSet:
 
     def drop(self, layer: int, expert: int) -> None:
         """Forget one expert; does nothing if it is not held."""
-        self._experts.pop((layer, expert), None)
+        if self._experts.pop((layer, expert), None) is not None and layer in self._addresses:
+            self._addresses[layer][expert] = 0
 
     @torch.inference_mode()
     def run(
@@ -90,30 +100,43 @@ class ExpertSet:
 
     def _run_sorted(self, layer: int, rows: Tensor, row_of: Ints, experts: Ints, out: Tensor) -> None:
         """Pairs in order of their experts -> out [P, D]."""
-        chosen = self._chosen(layer, experts)
-        few = [part for part in chosen if part.size <= FEW_ROWS and part.mlp.products is not None]
-        if few:
-            self._run_few(few, rows, row_of, out)
-        for group in _groups([part for part in chosen if part not in few]):
+        ours = self._addresses.get(layer)
+        if ours is None or not _all_few(ours, experts):
+            parts = self._chosen(layer, experts)
+            left = [
+                part for part in parts if ours is None or part.size > FEW_ROWS or not ours[part.expert].all()
+            ]
+        else:
+            left = []
+        if ours is not None:
+            self._run_few(ours, rows, row_of, experts, out)
+        for group in _groups(left):
             of = np.concatenate([row_of[part.begin : part.end] for part in group])
             x = rows.index_select(0, torch.from_numpy(of.astype(np.int64, copy=False)).to(rows.device))
             results = run_gated([part.mlp for part in group], x, [part.size for part in group])
             for part, result in zip(group, results, strict=True):
                 out[part.begin : part.end] = result
 
-    def _run_few(self, parts: "list[_Part]", rows: Tensor, row_of: Ints, out: Tensor) -> None:
-        """Experts with few rows each, in one call of our own kernel."""
-        own, products = kernels(), parts[0].mlp.products
+    def _run_few(self, ours: Addresses, rows: Tensor, row_of: Ints, experts: Ints, out: Tensor) -> None:
+        """Experts with few pairs each, in one call of our own kernel."""
+        own = kernels()
         assert own is not None
-        assert products is not None
-        gate_up, down = products
+        assert self._shapes is not None
+        gate_up, down = self._shapes
         widths = (gate_up.k, gate_up.n, down.k)
-        scratch = [
-            self._scratch.take(str(i), (out.shape[0], w), rows.dtype, "cpu") for i, w in enumerate(widths)
-        ]
-        table = np.array([part.row() for part in parts], np.int64)
-        of = np.ascontiguousarray(row_of, np.int32)
-        own.experts(rows.contiguous(), of, out, table=table, gate_up=gate_up, down=down, scratch=scratch)
+        own.experts(
+            rows.contiguous(),
+            np.ascontiguousarray(row_of, np.int32),
+            np.ascontiguousarray(experts, np.int32),
+            out,
+            weights=ours,
+            shapes=self._shapes,
+            few=FEW_ROWS,
+            scratch=[
+                self._scratch.take(str(i), (len(out), width), rows.dtype, "cpu")
+                for i, width in enumerate(widths)
+            ],
+        )
 
     def _chosen(self, layer: int, experts: Ints) -> "list[_Part]":
         """The experts that have pairs, in order."""
@@ -123,7 +146,7 @@ class ExpertSet:
             if mlp is None:
                 raise MissingExpert(layer, expert)
             end = begin + len(list(run))
-            chosen.append(_Part(mlp, begin, end))
+            chosen.append(_Part(expert, mlp, begin, end))
             begin = end
         return chosen
 
@@ -132,6 +155,7 @@ class ExpertSet:
 class _Part:
     """An expert and its pairs."""
 
+    expert: int
     mlp: GatedMlp
     begin: int
     end: int
@@ -140,11 +164,12 @@ class _Part:
     def size(self) -> int:
         return self.end - self.begin
 
-    def row(self) -> tuple[int, int, int, int]:
-        """As the kernel wants it."""
-        assert self.mlp.products is not None
-        gate_up, down = self.mlp.products
-        return self.begin, self.end, gate_up.address, down.address
+
+def _all_few(ours: Addresses, experts: Ints) -> bool:
+    """Will our own kernel do all of these, in order of experts?"""
+    if not experts.size or experts[0] < 0 or experts[-1] >= len(ours) or not ours[experts].all():
+        return not experts.size
+    return experts.size <= FEW_ROWS or bool(np.bincount(experts).max() <= FEW_ROWS)
 
 
 def _on_host(indices: Indices) -> Ints:

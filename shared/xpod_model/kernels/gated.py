@@ -44,35 +44,62 @@ def _silu_row(module: ir.Module) -> Any:
 
 
 def add_experts(module: ir.Module, panel: Any, silu_row: Any) -> None:
-    """`experts(count, table, rows, row_of, hidden, width, their blocks of K, gathered, middle, active, out)`.
+    """`experts(count, weights, few, pairs, expert_of, rows, row_of, hidden, width, their blocks of K, scratch…, out)`.
 
-    An item is one expert. `table` [count, 4] int64: where its pairs begin and end, its two packed weights. It takes
-    rows row_of[begin:end] of `rows` [R, hidden], and writes out[begin:end]. `gathered` [P, hidden], `middle` [P, 2 *
-    width] and `active` [P, width] are scratch.
+    An item is one expert. `weights` [count, 2] int64: its packed weights' addresses, or 0 for experts to leave out;
+    left out is also who has more than `few` pairs. Pairs are sorted by `expert_of` [pairs]; pair p takes row row_of[p]
+    of `rows` [R, hidden] and writes out[p]. Scratch: [pairs, hidden], [pairs, 2 * width], [pairs, width].
     """
-    item, arguments = kernel(module, "experts", 12, lambda _, values: values[0])
-    index, _, _, table, rows, row_of, hidden, width, hidden_block, width_block, *places = arguments
+    item, arguments = kernel(module, "experts", 15, lambda _, values: values[0])
+    index, _, _, weights, few, pairs, expert_of, rows, row_of, *rest = arguments
+    hidden, width, hidden_block, width_block, *places = rest
     b = item.b
-    entry = item.address(table, item.times(index, 32))
-    begin, end = item.load(I64, entry), item.load(I64, item.at(entry, 8))
-    gate_up, down = (item.address(item.load(I64, item.at(entry, at))) for at in (16, 24))
-    count = b.sub(end, begin)
-    row, half = item.times(hidden, 2), item.times(width, 2)
-    bytes_each = (row, item.times(half, 2), half, row)
-    gathered, middle, active, out = (
-        item.address(place, item.times(begin, each)) for place, each in zip(places, bytes_each, strict=True)
+    entry = item.address(weights, item.times(index, 16))
+    gate_up, down = (item.load(I64, item.at(entry, at)) for at in (0, 8))
+    list_of = item.address(expert_of)
+    begin, end = (
+        _first(item, list_of, pairs, index),
+        _first(item, list_of, pairs, b.add(index, item.number(1))),
     )
-    with item.loop(item.number(0), count) as at:
-        which = item.load(I32, item.address(row_of, item.times(b.add(begin, at), 4)))
-        source = item.address(rows, item.times(b.sext(which, I64), row))
-        _copy(item, source, item.at(gathered, item.times(at, row)), row)
-    both = item.times(width, 2)
-    _panels(item, panel, gathered, count, k=hidden, block=hidden_block, weight=gate_up, out=middle, n=both)
-    with item.loop(item.number(0), count) as at:
-        gate = item.at(middle, item.times(at, half, 2))
-        b.call(silu_row, [gate, item.at(gate, half), item.at(active, item.times(at, half)), width])
-    _panels(item, panel, active, count, k=width, block=width_block, weight=down, out=out, n=hidden)
+    size = b.sub(end, begin)
+    wanted = b.and_(b.icmp_signed(">", size, item.number(0)), b.icmp_signed("<=", size, few))
+    with b.if_then(b.and_(wanted, b.icmp_signed("!=", gate_up, item.number(0)))):
+        gate_up, down = item.address(gate_up), item.address(down)
+        count = size
+        row, half = item.times(hidden, 2), item.times(width, 2)
+        bytes_each = (row, item.times(half, 2), half, row)
+        gathered, middle, active, out = (
+            item.address(place, item.times(begin, each))
+            for place, each in zip(places, bytes_each, strict=True)
+        )
+        with item.loop(item.number(0), count) as at:
+            which = item.load(I32, item.address(row_of, item.times(b.add(begin, at), 4)))
+            source = item.address(rows, item.times(b.sext(which, I64), row))
+            _copy(item, source, item.at(gathered, item.times(at, row)), row)
+        both = item.times(width, 2)
+        _panels(
+            item, panel, gathered, count, k=hidden, block=hidden_block, weight=gate_up, out=middle, n=both
+        )
+        with item.loop(item.number(0), count) as at:
+            gate = item.at(middle, item.times(at, half, 2))
+            b.call(silu_row, [gate, item.at(gate, half), item.at(active, item.times(at, half)), width])
+        _panels(item, panel, active, count, k=width, block=width_block, weight=down, out=out, n=hidden)
     b.ret_void()
+
+
+def _first(code: Code, list_of: Any, length: Any, wanted: Any) -> Any:
+    """Where the first of `length` sorted int32 lies that is not below `wanted`: halving what is left."""
+    b = code.b
+    low, high = code.variable(I64, code.number(0)), code.variable(I64, length)
+    with code.loop(code.number(0), code.number(32)):
+        left, right = b.load(low, typ=I64), b.load(high, typ=I64)
+        middle = b.ashr(b.add(left, right), code.number(1))
+        with b.if_then(b.icmp_signed("<", left, right)):
+            found = b.sext(code.load(I32, code.at(list_of, code.times(middle, 4))), I64)
+            below = b.icmp_signed("<", found, wanted)
+            b.store(b.select(below, b.add(middle, code.number(1)), left), low)
+            b.store(b.select(below, right, middle), high)
+    return b.load(low, typ=I64)
 
 
 def _copy(code: Code, source: Any, target: Any, size: Any) -> None:

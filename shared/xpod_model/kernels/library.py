@@ -20,6 +20,8 @@ from xpod_model.kernels.product import PANEL, add_product
 from xpod_model.kernels.rows import add_add_norm, add_combine, add_norm_row
 from xpod_model.kernels.sequence import add_sequence
 
+Int32s = npt.NDArray[np.int32]
+
 # oneDNN sums a block of K apart; which of these it takes for a shape is found out by comparing
 BLOCKS = (512, 1024)
 K_STEP = 32
@@ -196,22 +198,27 @@ class Kernels:
     def experts(
         self,
         rows: Tensor,
-        row_of: npt.NDArray[np.int32],
+        row_of: Int32s,
+        expert_of: Int32s,
         out: Tensor,
         *,
-        table: npt.NDArray[np.int64],
-        gate_up: Product,
-        down: Product,
+        weights: npt.NDArray[np.int64],
+        shapes: tuple[Product, Product],
+        few: int,
         scratch: Sequence[Tensor],
     ) -> None:
-        """Gated MLPs on rows [R, D] -> their part of out [P, D].
+        """Gated MLPs on rows [R, D]: out[p] [P, D] is that of expert expert_of[p], sorted, on row row_of[p].
 
-        table [experts, 4]: an expert's first pair, the one after its last, its two weights' addresses, all of the
-        shapes of `gate_up` and `down`; pair p takes row row_of[p]. scratch: [P, D], [P, 2 * width], [P, width].
+        weights [E, 2]: each expert's two addresses, of products like `shapes`, or 0. Left out are experts at 0 and
+        those with more than `few` pairs. scratch: [P, D], [P, 2 * width], [P, width].
         """
+        gate_up, down = shapes
         self._experts(
-            len(table),
-            table.ctypes.data,
+            len(weights),
+            weights.ctypes.data,
+            few,
+            len(row_of),
+            expert_of.ctypes.data,
             rows.data_ptr(),
             row_of.ctypes.data,
             gate_up.k,
@@ -220,7 +227,7 @@ class Kernels:
             down.block,
             *(part.data_ptr() for part in scratch),
             out.data_ptr(),
-            threads=min(len(table), torch.get_num_threads()),
+            threads=torch.get_num_threads(),
         )
 
 
