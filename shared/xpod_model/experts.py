@@ -167,8 +167,10 @@ class _Part:
 
 def _all_few(ours: Addresses, experts: Ints) -> bool:
     """Will our own kernel do all of these, in order of experts?"""
-    if not experts.size or experts[0] < 0 or experts[-1] >= len(ours) or not ours[experts].all():
-        return not experts.size
+    if not experts.size:
+        return True
+    if experts.min() < 0 or experts[-1] >= len(ours) or not ours[experts].all():
+        return False
     return experts.size <= FEW_ROWS or bool(np.bincount(experts).max() <= FEW_ROWS)
 
 

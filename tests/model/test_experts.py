@@ -10,12 +10,17 @@ import torch.nn.functional as F
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.errors import MissingExpert, ModelError, TensorShape
 from xpod_model.experts import ExpertSet
+from xpod_model.kernels import FEW_ROWS
 from xpod_model.tensors import DTYPES, read
 
 
-@pytest.fixture(scope="module", params=["fp32", "bf16"])
+# the last is of shapes that our own kernel takes
+@pytest.fixture(
+    scope="module", params=[("plain", "fp32"), ("plain", "bf16"), ("wide-heads", "bf16")], ids=str
+)
 def experts(request: pytest.FixtureRequest, oracle_dirs: dict[str, Path]) -> ExpertSet:
-    found = ExpertSet(Checkpoint.open(oracle_dirs["plain"]), request.param)
+    name, dtype = request.param
+    found = ExpertSet(Checkpoint.open(oracle_dirs[name]), dtype)
     found.load_all()
     return found
 
@@ -23,15 +28,16 @@ def experts(request: pytest.FixtureRequest, oracle_dirs: dict[str, Path]) -> Exp
 def call(
     experts: ExpertSet, rows: int, pairs: int, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    x = torch.randn(rows, 48, generator=draw).to(experts.dtype)
-    return x, torch.randint(rows, (pairs,), generator=draw), torch.randint(8, (pairs,), generator=draw)
+    draw, config = torch.Generator().manual_seed(seed), experts._checkpoint.config
+    x = torch.randn(rows, config.hidden, generator=draw).to(experts.dtype)
+    row_of, expert_of = (torch.randint(end, (pairs,), generator=draw) for end in (rows, config.experts))
+    return x, row_of, expert_of
 
 
-def test_each_pair_is_its_expert_on_its_row(experts: ExpertSet, oracle_dirs: dict[str, Path]) -> None:
+def test_each_pair_is_its_expert_on_its_row(experts: ExpertSet) -> None:
     x, row_of, expert_of = call(experts, 9, 40)
     out = experts.run(1, x, row_of, expert_of)
-    checkpoint = Checkpoint.open(oracle_dirs["plain"])
+    checkpoint = experts._checkpoint
     for row, expert, found in zip(row_of.tolist(), expert_of.tolist(), out, strict=True):
         names = checkpoint.family.expert(1, expert)
         gate, up, down = (
@@ -53,6 +59,18 @@ def test_a_pair_does_not_know_its_company(experts: ExpertSet) -> None:
     assert torch.equal(experts.run(0, x, row_of[order], expert_of[order]), whole[order])
 
 
+def test_many_pairs_for_some_experts_and_few_for_others(experts: ExpertSet) -> None:
+    x, row_of, _ = call(experts, 60, 200)
+    expert_of = torch.tensor(
+        [1] * FEW_ROWS + [2] * (FEW_ROWS + 1) + [3] + [5] * (134 - 2 * FEW_ROWS) + [6] * 64
+    )
+    assert expert_of.shape == row_of.shape
+    whole = experts.run(0, x, row_of, expert_of)
+    for pair in (0, FEW_ROWS, 2 * FEW_ROWS + 1, 140, 199):
+        alone = slice(pair, pair + 1)
+        assert torch.equal(experts.run(0, x, row_of[alone], expert_of[alone]), whole[alone])
+
+
 @pytest.mark.parametrize("rows", [1, 2, 40])
 def test_order_and_type_of_the_indices_change_nothing(experts: ExpertSet, rows: int) -> None:
     x, row_of, expert_of = call(experts, rows, 90)
@@ -66,7 +84,8 @@ def test_order_and_type_of_the_indices_change_nothing(experts: ExpertSet, rows: 
 
 def test_no_pairs(experts: ExpertSet) -> None:
     none = torch.empty(0, dtype=torch.int64)
-    assert experts.run(0, torch.zeros(3, 48, dtype=experts.dtype), none, none).shape == (0, 48)
+    x = call(experts, 3, 1)[0]
+    assert experts.run(0, x, none, none).shape == (0, x.shape[1])
 
 
 def test_int32_indices_do(experts: ExpertSet) -> None:
@@ -85,7 +104,7 @@ def test_arrays_do_and_are_best(experts: ExpertSet) -> None:
 
 def test_a_place_for_the_output(experts: ExpertSet) -> None:
     x, row_of, expert_of = call(experts, 9, 40)
-    place = torch.full((42, 48), 7.0, dtype=experts.dtype)
+    place = torch.full((42, x.shape[1]), 7.0, dtype=experts.dtype)
     out = experts.run(0, x, row_of, expert_of, out=place[1:41])
     assert out.data_ptr() == place[1:41].data_ptr()
     assert torch.equal(place[1:41], experts.run(0, x, row_of, expert_of))
@@ -98,6 +117,19 @@ def test_groups_of_any_size(experts: ExpertSet, monkeypatch: pytest.MonkeyPatch)
     for pairs in (1, 50, 1000):
         monkeypatch.setattr("xpod_model.experts.GROUP_PAIRS", pairs)
         assert torch.equal(experts.run(0, x, row_of, expert_of), expected)
+
+
+def test_an_expert_dropped_from_our_own_kernel(oracle_dirs: dict[str, Path]) -> None:
+    experts = ExpertSet(Checkpoint.open(oracle_dirs["wide-heads"]), "bf16")
+    experts.load(1, 3)
+    experts.load(1, 4)
+    x, pair = torch.randn(1, 64).bfloat16(), torch.tensor([0, 0])
+    both = experts.run(1, x, pair, torch.tensor([3, 4]))
+    experts.drop(1, 3)
+    for wanted in ([3, 4], [4, 16], [-1, 4]):
+        with pytest.raises(MissingExpert):
+            experts.run(1, x, pair, torch.tensor(wanted))
+    assert torch.equal(experts.run(1, x, pair[:1], torch.tensor([4])), both[1:])
 
 
 def test_load_and_drop(oracle_dirs: dict[str, Path]) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +22,11 @@ from xpod_model.kv import KVCache, KVSpec
 from xpod_model.linear import Linear
 from xpod_model.mlp import GatedMlp, silu_mul
 from xpod_model.norm import rms_norm
-from xpod_model.own_operations import Pages
+from xpod_model.own_operations import OwnOperations, Pages
 from xpod_model.plan import Segment
+from xpod_model.reference import Reference
 from xpod_model.rope import Rope, RopeConfig, rotate
+from xpod_model.sampler import Sampling
 
 ROWS = 100
 WIDTHS = [(64, 64), (192, 160), (1024, 512), (320, 1024), (64, 1536), (128, 2048), (64, 4096)]
@@ -279,3 +282,22 @@ print(kernels() is None, linear.product is None, y.view(torch.int16).sum().item(
     with_own, without = run(""), run("torch")
     assert (with_own[:2], without[:2]) == (["False", "False"], ["True", "True"])
     assert with_own[2:] == without[2:]
+
+
+@pytest.mark.parametrize("recipe", ["wide-heads"])
+def test_a_program_has_the_bits_of_one_operation_after_the_other(
+    own: Kernels, oracle_dirs: dict[str, Path], recipe: str, threads: int
+) -> None:
+    model = Reference.load(oracle_dirs[recipe], "bf16")
+    prompts = [[7, 3, 200, 11], [9], [50] * 20]
+    sampling = [Sampling(temperature=0.0, logprobs=0)] * 3
+    assert model.half._programs is not None
+    quick = model.generate_batch(prompts, sampling, 12)
+    model.half._programs = None
+    assert model.generate_batch(prompts, sampling, 12) == quick
+
+
+def test_programs_want_experts_in_every_layer_and_no_bias(own: Kernels, oracle_dirs: dict[str, Path]) -> None:
+    half = Reference.load(oracle_dirs["wider-heads-dense-bias"], "bf16").half
+    assert isinstance(half._do, OwnOperations)
+    assert half._programs is None

@@ -14,7 +14,7 @@ from xpod_model.kernels.attend import add_attend, scratch_bytes
 from xpod_model.kernels.choose import add_choose
 from xpod_model.kernels.gated import add_experts, add_silu_mul
 from xpod_model.kernels.heads import add_heads
-from xpod_model.kernels.machine import Kernel, Machine, run_on
+from xpod_model.kernels.machine import Kernel, Machine, run_step
 from xpod_model.kernels.probe import telling_rows
 from xpod_model.kernels.product import PANEL, add_product
 from xpod_model.kernels.rows import add_add_norm, add_combine, add_norm_row
@@ -49,7 +49,7 @@ class Kernels:
         self._product, self._silu_mul, self._experts = self._get("product", "silu_mul", "experts")
         self._add_norm, self._combine, self._choose = self._get("add_norm", "combine", "choose")
         self._heads, self._attend = self._get("heads", "attend")
-        self.address, self.sequence, self.step = self._machine.address, self._machine.sequence(), run_on
+        self.address, self.sequence, self.step = self._machine.address, self._machine.sequence(), run_step
         self._blocks: dict[tuple[int, int], int] = {}
 
     def _get(self, *names: str) -> tuple[Kernel, ...]:

@@ -78,8 +78,8 @@ class Machine:
         return run
 
 
-def run_on(threads: int, step: int) -> None:
-    """One step of a program, on several threads; `step` is its address."""
+def run_step(step: int, threads: int) -> None:
+    """One step of a program, by its address, on several threads."""
     whole = (ctypes.c_int64 * 3).from_address(step)
     whole[1] = whole[2] = 0
     _openmp()(whole[0], step + 8, threads, 0)
