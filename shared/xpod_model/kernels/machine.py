@@ -8,8 +8,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Protocol
 
+import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
+
+from xpod_model.kernels.object_store import ObjectStore
 
 
 class Kernel(Protocol):
@@ -23,6 +26,7 @@ class Kernel(Protocol):
 
 Sequence = Callable[[int, int], None]
 """(address of a program, steps)"""
+OPTIMISE = 2
 NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512bf16")
 SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -39,16 +43,25 @@ class Machine:
     def __init__(self, module: ir.Module) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
         self._target = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+            cpu=cpu, features=features, opt=OPTIMISE
         )
-        parsed = llvm.parse_assembly(str(module))
-        parsed.verify()
-        builder = llvm.create_pass_builder(self._target, llvm.create_pipeline_tuning_options(speed_level=2))
-        passes = builder.getModulePassManager()
-        passes.run(parsed, builder)
+        text = str(module)
+        parsed = llvm.parse_assembly(text)
+        store = ObjectStore.of(text, cpu, features, llvmlite.__version__)
+        known = store.read()
+        if known is None:
+            self._optimise(parsed)
         self._engine = llvm.create_mcjit_compiler(parsed, self._target)
+        self._engine.set_object_cache(lambda _, code: store.write(code), lambda _: known)
         self._engine.finalize_object()
+
+    def _optimise(self, parsed: llvm.ModuleRef) -> None:
+        parsed.verify()
+        tuning = llvm.create_pipeline_tuning_options(speed_level=OPTIMISE)
+        builder = llvm.create_pass_builder(self._target, tuning)
+        builder.getModulePassManager().run(parsed, builder)
 
     def address(self, name: str) -> int:
         """Where a function lies, for programs."""
