@@ -23,7 +23,7 @@ class ObjectStore:
     @classmethod
     def of(cls, *depends_on: str) -> Self:
         name = hashlib.sha256("\0".join(depends_on).encode()).hexdigest()
-        root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - never raises
+        root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         return cls(Path(root) / "xpod" / "kernels" / f"{name[:32]}.o")
 
     def read(self) -> bytes | None:
