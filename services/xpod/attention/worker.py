@@ -72,6 +72,7 @@ class Worker(Service):
         self._busy_before = 0.0
         self._past: OrderedDict[str, tuple[TokenEvent, ...]] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._telling: Coroutine[Any, Any, None] | None = None
 
     async def setup(self) -> None:
         config = self.config
@@ -122,6 +123,8 @@ class Worker(Service):
     async def teardown(self) -> None:
         for task in self._tasks:
             task.cancel()
+        if self._telling is not None:
+            self._telling.close()
         if hasattr(self, "hop"):
             self.hop.close()
         await self.compute.close()
@@ -150,18 +153,32 @@ class Worker(Service):
         number = 0
         while True:
             self.wake.clear()
-            self.see_if_idle()
             with bind(step=number):
-                step = await self._step()
+                step = await self._step_and_tell()
             number += step is not None
             if step is None:
+                self.see_if_idle()
                 await self.wake.wait()
-                continue
-            await self.after(step)
+            else:
+                self._telling = await self.after(step)
+
+    async def _step_and_tell(self) -> Step | None:
+        """The next step, and beside it what the last one left to say."""
+        if self._telling is None:
+            return await self._step()
+        stepping = asyncio.create_task(self._step())
+        try:
+            await asyncio.sleep(0)  # the step is on its way before anything is said
+            await self._telling
+            self._telling = None  # a drain need not wait for the step
+            return await stepping
+        finally:
+            self._telling = None
+            stepping.cancel()
 
     def working(self) -> bool:
         """Is there a session here that must not be left alone?"""
-        return bool(self.engine.sequences)
+        return bool(self.engine.sequences) or self._telling is not None
 
     def see_if_idle(self) -> None:
         """Let a drain go on once nothing is left to do."""
@@ -185,8 +202,8 @@ class Worker(Service):
             await self.fail(self.engine.sequences[id], code, reason)
 
     @abstractmethod
-    async def after(self, step: Step) -> None:
-        """Say what was sampled, and see who leaves."""
+    async def after(self, step: Step) -> Coroutine[Any, Any, None] | None:
+        """See who leaves, and return what may be said while the next step runs."""
 
     async def say(self, event: TokenEvent) -> None:
         """Publish a token to whoever follows the session."""

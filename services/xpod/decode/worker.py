@@ -8,11 +8,13 @@ failover and as cache for the next turn (MemServe's PD-Caching-3).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from xpod.attention.engine import Step
 from xpod.attention.sequence import Sequence
 from xpod.attention.worker import Worker, WorkerConfig
-from xpod_proto import Ack, BlockData, DecodeTask, Message
+from xpod_proto import Ack, BlockData, DecodeTask, Message, TokenEvent
 from xpod_runtime.bus import Bus
 from xpod_runtime.handlers import handles
 
@@ -56,22 +58,27 @@ class Decode(Worker):
         self.spawn(self.start_joining(sequence))
         return Ack()
 
-    async def after(self, step: Step) -> None:
+    async def after(self, step: Step) -> Coroutine[Any, Any, None]:
         crowded = self.engine.batch.crowded
-        for sequence, event in step.said:
-            if not self.engine.wanted(sequence.id):
-                continue
-            await self.say(event)
+        said = [(sequence, event) for sequence, event in step.said if self.engine.wanted(sequence.id)]
+        for sequence, event in said:
             if event.finish:
                 self.remember(sequence)
                 self.engine.close(sequence.id)
-        if crowded and any(event.finish for _, event in step.said):
-            await self.beat()  # routers may hold sessions back for want of a slot or of room
         for block in (block for _, blocks in step.filled for block in blocks):
             if (
                 not self._to_store.full()
             ):  # soft state: under pressure a checkpoint is skipped, not waited for
                 self._to_store.put_nowait(block)
+        events = [event for _, event in said]
+        return self._say_all(events, crowded and any(event.finish for event in events))
+
+    async def _say_all(self, events: list[TokenEvent], room: bool) -> None:
+        """The step's tokens; with `room`, routers that hold sessions back for want of it hear of it, too."""
+        for event in events:
+            await self.say(event)
+        if room:
+            await self.beat()
 
     async def _store(self) -> None:
         while True:
