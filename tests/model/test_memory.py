@@ -1,10 +1,12 @@
 """Buffers that are kept, and the C library's setting."""
 
+import os
 import platform
 
+import pytest
 import torch
 
-from xpod_model.memory import keep_freed_memory
+from xpod_model.memory import KERNELS, KERNELS_VARIABLE, bound_kernels, keep_freed_memory
 from xpod_model.scratch import Scratch
 
 
@@ -26,3 +28,12 @@ def test_a_buffer_grows_and_changes_type() -> None:
 
 def test_freed_memory_can_be_kept_where_glibc_is() -> None:
     assert keep_freed_memory() is (platform.libc_ver()[0] == "glibc")
+
+
+def test_kernels_are_bounded_unless_the_user_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KERNELS_VARIABLE, "7")
+    bound_kernels()
+    assert os.environ[KERNELS_VARIABLE] == "7"
+    monkeypatch.delenv(KERNELS_VARIABLE)
+    bound_kernels()
+    assert int(os.environ[KERNELS_VARIABLE]) == KERNELS

@@ -25,7 +25,7 @@ from xpod_model.attention_half import AttentionHalf
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.fingerprint import numerics_fingerprint
 from xpod_model.kv import KVCache
-from xpod_model.memory import give_back_memory, keep_freed_memory, long_lived
+from xpod_model.memory import bound_kernels, give_back_memory, keep_freed_memory, long_lived
 from xpod_policy.batch import Batch
 from xpod_policy.blocks import namespace
 from xpod_proto import (
@@ -105,6 +105,7 @@ class Worker(Service):
 
     def _load_half(self, checkpoint: Checkpoint) -> AttentionHalf:
         keep_freed_memory()
+        bound_kernels()
         torch.set_num_threads(self.config.threads)
         with long_lived():
             half = AttentionHalf.load(checkpoint, self.config.dtype, self.config.device)
