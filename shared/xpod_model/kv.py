@@ -6,7 +6,6 @@ Layout, per layer: [planes, blocks, block_tokens, plane width]. A plane is one h
 gives every plane of a sequence as one contiguous [tokens, width] matrix, which is what a matrix product wants.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,10 +17,11 @@ from torch import Tensor
 from xpod_model.config import ModelConfig
 from xpod_model.errors import CacheFull
 from xpod_model.mirror import Mirrors
+from xpod_model.pages import Pages
 from xpod_model.tensors import DTYPES, copy_rows
 
 BLOCK_TOKENS = 16
-# the most that one decoding batch's gathered keys and values may take beside the cache
+# the most that decoding batches' gathered keys and values may take beside the cache
 MIRROR_BYTES = 1 << 30
 
 
@@ -61,6 +61,7 @@ class KVCache:
         self.spec, self.num_blocks, self.device = spec, num_blocks, device
         # one block more than is given out: all zeros, it fills up short block tables
         self.zero_block = num_blocks
+        self._pages: list[Pages] = []
         self.layers = [self._new_layer(width) for width in spec.widths]
         self.addresses = [layer.data_ptr() for layer in self.layers]
         self._flat = [layer.flatten(1, 2) for layer in self.layers]  # [planes, tokens, plane width]
@@ -75,8 +76,9 @@ class KVCache:
         dtype = DTYPES[self.spec.dtype]
         if self.device != "cpu":
             return torch.zeros(shape, dtype=dtype, device=self.device)
-        # numpy takes zeros from the kernel untouched: memory is used from a block's first token on, not before
-        return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+        pages = Pages(shape, dtype)  # memory is used from a block's first token on, not before
+        self._pages.append(pages)
+        return pages.tensor
 
     @property
     def free_blocks(self) -> int:
@@ -108,6 +110,16 @@ class KVCache:
             self._used[block] = False
             self._fresh[block] = False
             self._free.append(block)
+        self.mirrors.touch(list(blocks))
+
+    def rest(self) -> None:
+        """For when nothing is computed: keep no copies, and where no block is in use no memory either.
+
+        Another thread may `alloc` meanwhile, but none may write: zeros it gets either way.
+        """
+        self.mirrors.clear()
+        if not self._used.any() and all(pages.give_back() for pages in self._pages):
+            self._fresh = [True] * self.num_blocks
 
     def slots(self, blocks: Sequence[int], start: int, count: int) -> npt.NDArray[np.int64]:
         """Where tokens start … start + count of a sequence lie: indices for `write`, int64 [count]."""

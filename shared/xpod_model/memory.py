@@ -1,15 +1,18 @@
-"""How this process returns memory: a setting of the C library, for the entry of a process that computes.
+"""How this process keeps and returns memory: settings for the entry of a process that computes.
 
-It knows glibc; elsewhere it does nothing. It does not know torch.
+It knows glibc, and elsewhere does nothing about it; and a variable that oneDNN reads. It does not know torch.
 """
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 # mallopt parameters, from malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT, APART = 1 << 30, 128 << 10
+KERNELS_VARIABLE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+KERNELS = 256
 
 
 def keep_freed_memory() -> bool:
@@ -19,6 +22,15 @@ def keep_freed_memory() -> bool:
     prefill of 1024 tokens. The process keeps its peak of temporary memory until `give_back_memory`.
     """
     return _set(M_MMAP_THRESHOLD, KEPT) and _set(M_TRIM_THRESHOLD, KEPT)
+
+
+def bound_kernels() -> None:
+    """Let oneDNN keep at most KERNELS products, unless the user has said how many; before the first product.
+
+    It keeps one for each number of rows and shape of weights, of 0.59 MB whatever their size, and 1024 by default: a
+    process that sees prompts of all lengths grows by up to 600 MB. One that was dropped costs 0.7 ms again.
+    """
+    os.environ.setdefault(KERNELS_VARIABLE, str(KERNELS))
 
 
 @contextmanager
@@ -32,6 +44,14 @@ def long_lived() -> Iterator[None]:
         yield
     finally:
         _set(M_MMAP_THRESHOLD, KEPT)
+
+
+def return_freed_memory() -> bool:
+    """For a process that stores: what takes 128 KiB or more is mapped by itself, and returned when it is freed.
+
+    By default glibc stops to do so once the first is freed, and blocks that come and go leave holes.
+    """
+    return _set(M_MMAP_THRESHOLD, APART)
 
 
 def give_back_memory() -> None:

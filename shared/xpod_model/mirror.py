@@ -16,45 +16,43 @@ from xpod_model.tensors import copy_rows
 
 Ints = npt.NDArray[np.int64]
 
-# two micro-batches may take turns
-MAX_MIRRORS = 2
-
 
 class Mirror:
     """The blocks of B sequences side by side: per layer [planes, B * keys, plane width]."""
 
-    def __init__(self, layers: list[Tensor]) -> None:
+    def __init__(self, layers: list[Tensor], tables: Ints, keys: int) -> None:
+        """Room for `keys` keys of each of the block tables [B, blocks]; nothing is in it yet."""
+        self.tables, self._keys = tables, keys
         self._layers = layers  # of the cache: [planes, blocks, block tokens, plane width]
-        self._buffers: list[Tensor] = []
+        self._rows = [
+            layer.new_empty(layer.shape[0], len(tables) * keys, layer.shape[-1]) for layer in layers
+        ]
         self._stale = [True] * len(layers)
         self._ends, self._marks = np.empty(0, np.int64), np.empty(0, np.int64)
-        self._keys = 0
+
+    @property
+    def nbytes(self) -> int:
+        return sum(rows.nbytes for rows in self._rows)
 
     def fits(self, starts: Ints, marks: Ints, keys: int) -> bool:
         """Whether it holds all but the rows at `starts`."""
         held = keys == self._keys and not any(self._stale)
-        return held and np.array_equal(self._ends, starts) and np.array_equal(self._marks, marks)
+        return held and np.array_equal(self._ends, starts) and self.holds(marks)
+
+    def holds(self, marks: Ints) -> bool:
+        """Whether nobody else has written to its blocks, which have these marks."""
+        return np.array_equal(self._marks, marks)
 
     def advance(self, starts: Ints, marks: Ints) -> None:
         """The rows at `starts` are about to be written; `marks` are the blocks' marks after that."""
         self._ends, self._marks = starts + 1, marks
         self._places = torch.from_numpy(np.arange(starts.size) * self._keys + starts)
 
-    def reset(self, sequences: int, keys: int) -> None:
-        """Hold nothing, with room for `sequences` of `keys` keys."""
-        self._keys = keys
-        self._stale = [True] * len(self._layers)
-        sizes = [layer.shape[0] * sequences * keys * layer.shape[-1] for layer in self._layers]
-        if not self._buffers or any(b.numel() < size for b, size in zip(self._buffers, sizes, strict=True)):
-            self._buffers = [layer.new_empty(size) for layer, size in zip(self._layers, sizes, strict=True)]
-
     def read(self, layer: int, blocks: Tensor, slots: Tensor) -> Tensor:
         """Up-to-date rows of one layer, whose new ones lie in the cache at `slots` [B]; once a layer and step."""
-        data = self._layers[layer]
-        planes, _, _, plane = data.shape
-        rows = self._buffers[layer][: planes * slots.numel() * self._keys * plane].view(planes, -1, plane)
+        data, rows = self._layers[layer], self._rows[layer]
         if self._stale[layer]:
-            torch.index_select(data, 1, blocks, out=rows.view(planes, -1, *data.shape[2:]))
+            torch.index_select(data, 1, blocks, out=rows.view(rows.shape[0], -1, *data.shape[2:]))
             self._stale[layer] = False
         else:
             copy_rows(rows, self._places, data.flatten(1, 2).index_select(1, slots))
@@ -62,7 +60,10 @@ class Mirror:
 
 
 class Mirrors:
-    """At most MAX_MIRRORS mirrors of at most `budget` bytes each, the least recently used given up first."""
+    """Mirrors of at most `budget` bytes together, the least recently used given up first.
+
+    One that is given up is never filled anew: a forward that is under way may still read it.
+    """
 
     def __init__(self, layers: list[Tensor], blocks: int, budget: int) -> None:
         self._layers, self._budget = layers, budget
@@ -75,22 +76,32 @@ class Mirrors:
 
     def claim(self, tables: Ints, starts: Ints, written: Ints, keys: int) -> Mirror | None:
         """The mirror for one new token a sequence, at `starts` [B], in blocks `written` [B]; None if too large."""
-        if self._bytes(len(starts), keys) > self._budget:
-            self.touch(written)
-            return None
-        name = tables.tobytes()
-        mirror = self._held.pop(name, None) or self._spare()
-        if not mirror.fits(starts, self._marks[tables], keys):
-            mirror.reset(len(starts), keys)
+        name, marks = tables.tobytes(), self._marks[tables]
         self.touch(written)
+        mirror = self._held.pop(name, None)
+        if mirror is None or not mirror.fits(starts, marks, keys):
+            mirror = None  # its memory is free before another's is taken
+            if not self._make_room(self._bytes(len(tables), keys)):
+                return None
+            mirror = Mirror(self._layers, tables, keys)
         mirror.advance(starts, self._marks[tables])
         self._held[name] = mirror
         return mirror
 
-    def _spare(self) -> Mirror:
-        if len(self._held) < MAX_MIRRORS:
-            return Mirror(self._layers)
-        return self._held.popitem(last=False)[1]
+    def clear(self) -> None:
+        """Give up all of them."""
+        self._held.clear()
+
+    def _make_room(self, size: int) -> bool:
+        """Give up those that hold no more, such as of a batch that somebody joined or left, and then the oldest."""
+        if size > self._budget:
+            return False
+        self._held = OrderedDict(
+            (name, mirror) for name, mirror in self._held.items() if mirror.holds(self._marks[mirror.tables])
+        )
+        while sum(mirror.nbytes for mirror in self._held.values()) + size > self._budget:
+            self._held.popitem(last=False)
+        return True
 
     def _bytes(self, sequences: int, keys: int) -> int:
         widths = sum(layer.shape[0] * layer.shape[-1] for layer in self._layers)

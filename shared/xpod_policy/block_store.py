@@ -37,19 +37,19 @@ class BlockStore(Generic[B]):
     def __contains__(self, name: bytes) -> bool:
         return name in self._blocks
 
-    def put(self, name: bytes, block: B) -> list[bytes]:
-        """Store a block; returns the names evicted for it. A block over the whole budget is not stored."""
+    def put(self, name: bytes, block: B) -> dict[bytes, B]:
+        """Store a block; returns those that had to leave, which for one over the whole budget is the block itself."""
         if name in self._blocks:
             self._blocks.move_to_end(name)
-            return []
+            return {}
         if block.nbytes > self.budget:
-            return [name]
-        evicted = []
+            return {name: block}
+        evicted = {}
         while self.used + block.nbytes > self.budget:
             victim, gone = self._blocks.popitem(last=False)
             self.used -= gone.nbytes
             self.evictions += 1
-            evicted.append(victim)
+            evicted[victim] = gone
         self._blocks[name] = block
         self.used += block.nbytes
         return evicted

@@ -25,8 +25,10 @@ log = structlog.get_logger(__name__)
 class Room:
     """How much memory frames may take. Sizes in bytes, times in seconds."""
 
+    first: int = 1 * MIB
+    """The first segment. Each next one doubles what there is, up to `segment`."""
     segment: int = 8 * MIB
-    """One segment; a larger message gets one of its own size."""
+    """One segment at most; a larger message gets one of its own size."""
     budget: int = 64 * MIB
     """All segments; what finds no room goes over the bus."""
     idle: float = 10.0
@@ -76,8 +78,8 @@ class Arena:
         return Framed(segment.number, place.offset, size, place.sequence)
 
     def _grow(self, needed: int, now: float) -> Segment | None:
-        size = max(self.room.segment, -(-needed // MIB) * MIB)
         taken = sum(each.ring.size for each in self._segments)
+        size = max(min(taken or self.room.first, self.room.segment), -(-needed // MIB) * MIB)
         if self._closed or taken + size > self.room.budget or now - self._failed < self.room.retry:
             return None
         try:

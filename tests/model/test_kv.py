@@ -1,5 +1,8 @@
 """Blocks are given out once, come back, and travel bit for bit."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -89,6 +92,39 @@ def test_gather_is_what_was_written() -> None:
     gathered = cache.gather(0, torch.tensor(table))
     assert torch.equal(gathered[:, :20], values.transpose(0, 1))
     assert not gathered[:, 20:].any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how much memory is taken is asked of Linux")
+def test_memory_is_taken_where_it_is_written_and_given_back_at_rest() -> None:
+    cache = KVCache(KVSpec((2048,) * 4, "bf16", plane=64), 4096)  # 32 planes of 8 MiB a layer
+    before = anonymous_bytes()
+    blocks = cache.alloc(2)
+    slots = torch.from_numpy(cache.slots(blocks, 0, 32))
+    for layer in range(4):
+        cache.write(layer, slots, torch.ones(32, 32, 64).bfloat16())
+    assert anonymous_bytes() - before < 4 << 20  # in large pages it would be 256 MiB
+    cache.rest()
+    assert cache.export_block(blocks[0]).all()  # what is in use stays
+    cache.free(blocks)
+    cache.rest()
+    assert anonymous_bytes() - before < 2 << 20
+    assert not any(cache.export_block(block).any() for block in cache.alloc(2))
+
+
+def test_a_block_handed_out_at_rest_comes_back_as_zeros() -> None:
+    cache = KVCache(SPEC, 2)
+    cache.free(filled(cache))
+    cache.rest()
+    for _ in range(2):
+        blocks = filled(cache)
+        cache.free(blocks)
+        assert not any(cache.export_block(block).any() for block in cache.alloc(2))
+        cache.free(blocks)
+
+
+def anonymous_bytes() -> int:
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
 
 
 def test_sizes() -> None:

@@ -4,16 +4,18 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from model.oracle_models import VOCAB
 from xpod_model.attention_half import Segment
 from xpod_model.kv import KVCache
-from xpod_model.mirror import MAX_MIRRORS, Mirror
+from xpod_model.mirror import Ints, Mirror, Mirrors
 from xpod_model.reference import Reference
 
 BLOCKS = 60
+GROUPS = 3
 
 
 @pytest.fixture(scope="module", params=["fp32", "bf16"])
@@ -110,19 +112,59 @@ def test_a_batch_that_moves_on_is_not_gathered_again(
     pair.join()
     pair.join()
     pair.decode()
-    gathered: list[int] = []
-    original = Mirror.reset
+    made: list[int] = []
+    original = Mirror.__init__
 
-    def counted(self: Mirror, sequences: int, keys: int) -> None:
-        gathered.append(keys)
-        original(self, sequences, keys)
+    def counted(self: Mirror, layers: list[torch.Tensor], tables: Ints, keys: int) -> None:
+        made.append(keys)
+        original(self, layers, tables, keys)
 
-    monkeypatch.setattr(Mirror, "reset", counted)
+    monkeypatch.setattr(Mirror, "__init__", counted)
     longest = max(len(tokens) for tokens, _ in pair.live)
     for _ in range(20):
         pair.decode()
-    assert len(gathered) == (1 if longest <= 128 < longest + 20 else 0)
-    assert len(pair.mirrored.mirrors._held) <= MAX_MIRRORS
+    assert len(made) == (1 if longest <= 128 < longest + 20 else 0)
+    assert len(pair.mirrored.mirrors._held) == 1
+
+
+def test_a_batch_that_changes_leaves_no_mirror_behind(model: Reference) -> None:
+    pair = Pair(model, random.Random(3))
+    for _ in range(3):
+        pair.join()
+        pair.decode()
+        pair.decode()
+        assert len(pair.mirrored.mirrors._held) == 1
+    while len(pair.live) > 1:
+        pair.leave()
+        pair.decode()
+        assert len(pair.mirrored.mirrors._held) == 1
+
+
+def test_a_batch_of_many_lengths_has_a_mirror_for_each_group(model: Reference) -> None:
+    """Three groups in one forward: the third must not take the first one's mirror away from it."""
+    pair = Pair(model, random.Random(4))
+    for blocks, count in ((8, 100), (18, 260), (34, 530)):
+        table = pair.mirrored.alloc(blocks)
+        assert pair.plain.alloc(blocks) == table
+        tokens = pair.tokens(count)
+        pair.step([Segment(tokens, 0, table)])
+        pair.live.append((tokens, table))
+    for _ in range(3):
+        pair.decode()
+    assert len(pair.mirrored.mirrors._held) == GROUPS
+
+
+def test_mirrors_keep_to_their_budget_together() -> None:
+    layers = [torch.zeros(2, 9, 16, 8)]
+    size = 2 * 128 * 8 * 4
+    mirrors = Mirrors(layers, 9, 2 * size)
+    for block in range(3):
+        table = np.full((1, 8), block)
+        assert mirrors.claim(table, np.array([0]), np.array([block]), 128) is not None
+    assert sum(mirror.nbytes for mirror in mirrors._held.values()) == 2 * size
+    assert mirrors.claim(np.full((3, 8), 8), np.zeros(3, int), np.array([8, 8, 8]), 128) is None
+    mirrors.clear()
+    assert not mirrors._held
 
 
 def test_two_batches_take_turns(model: Reference) -> None:

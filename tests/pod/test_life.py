@@ -123,8 +123,12 @@ async def test_a_draining_decode_worker_finishes_what_it_has(nats: str, oracle_d
         assert len(await pod.generate(PROMPT, spec)) == 60
 
 
-async def test_a_prompt_seen_before_is_cached(nats: str, oracle_dirs: dict[str, Path]) -> None:
-    async with running_pod(nats, oracle_dirs["plain"], Shape(mempool=2)) as pod:
+@pytest.mark.parametrize("memory", [1 << 20, 0])  # 0: all of it on disk
+async def test_a_prompt_seen_before_is_cached(
+    nats: str, oracle_dirs: dict[str, Path], tmp_path: Path, memory: int
+) -> None:
+    options = {"mempool_bytes": memory, "data": tmp_path}
+    async with running_pod(nats, oracle_dirs["plain"], Shape(mempool=2), **options) as pod:
         spec = greedy(20, ignore_eos=True)
         cold = await pod.router.engine.open(PROMPT, spec)
         first_answer = [output async for output in cold]

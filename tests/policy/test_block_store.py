@@ -37,17 +37,17 @@ class AgainstNaiveLru(RuleBasedStateMachine):
 
     @rule(name=NAMES, size=st.integers(0, 12))
     def put(self, name: bytes, size: int) -> None:
-        gone: list[bytes] = []
+        gone: list[tuple[bytes, Block]] = []
         if row := self.find(name):
             self.touch(row)
         elif size > self.store.budget:
-            gone = [name]
+            gone = [(name, Block(size))]
         else:
             self.rows.append((name, Block(size)))
             while sum(block.nbytes for _, block in self.rows) > self.store.budget:
-                gone.append(self.rows.pop(0)[0])
+                gone.append(self.rows.pop(0))
                 self.evictions += 1
-        assert self.store.put(name, Block(size)) == gone
+        assert list(self.store.put(name, Block(size)).items()) == gone
 
     @rule(name=NAMES)
     def get(self, name: bytes) -> None:
@@ -86,11 +86,11 @@ def test_the_least_recently_used_goes_first(used_again: list[bytes], evicted: li
     for name in used_again:
         store.get(name)
     assert store.present([b"a", b"b"]) == [True, True]
-    assert store.put(b"c", Block(1)) == evicted
+    assert list(store.put(b"c", Block(1))) == evicted
 
 
 def test_what_can_never_fit_evicts_nothing() -> None:
     store: BlockStore[Block] = BlockStore(10)
     store.put(b"a", Block(10))
-    assert store.put(b"b", Block(11)) == [b"b"]
+    assert store.put(b"b", Block(11)) == {b"b": Block(11)}
     assert (store.present([b"a", b"b"]), store.evictions) == ([True, False], 0)

@@ -136,6 +136,15 @@ def test_it_grows_within_its_budget_and_gives_back(
     reader.close()
 
 
+def test_it_takes_little_and_doubles_as_it_is_needed(frames_directory: Path) -> None:
+    sender, reader = pair(frames_directory)
+    for size in (1, 2, 4, 4, 8, 8, 8, 8, 16):
+        put(sender, reply(MIB - 4096))
+        assert sum(path.stat().st_size for path in frames_directory.glob("*.frames")) == size * MIB
+    sender.close()
+    reader.close()
+
+
 def test_a_withdrawn_frame_is_lost(frames_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sender, reader = pair(frames_directory, room=ONE)
     first, start = sure(put(sender, reply(MIB // 2))), frames_arena.time.monotonic()

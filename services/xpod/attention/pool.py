@@ -20,7 +20,7 @@ from xpod_runtime.bus import Bus
 from xpod_runtime.errors import XpodError
 
 log = structlog.get_logger(__name__)
-MESSAGE_BYTES = 4 << 20
+MESSAGE_BYTES = 1 << 20
 
 
 class PoolClient:

@@ -25,7 +25,7 @@ from xpod_model.attention_half import AttentionHalf
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.fingerprint import numerics_fingerprint
 from xpod_model.kv import KVCache
-from xpod_model.memory import give_back_memory, keep_freed_memory, long_lived
+from xpod_model.memory import bound_kernels, give_back_memory, keep_freed_memory, long_lived
 from xpod_policy.batch import Batch
 from xpod_policy.blocks import namespace
 from xpod_proto import (
@@ -78,21 +78,22 @@ class Worker(Service):
         config = self.config
         checkpoint = Checkpoint.open(Path(config.model))
         half = await self.compute.run(self._load_half, checkpoint)
-        self._model = checkpoint.identity
         dtype = half.kv_spec().dtype
         self.fingerprint = await self.compute.run(numerics_fingerprint, dtype)
         directory = await self.follow_experts(half.config.experts, half.config.moe_layers)
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
         self.line = self.open_line()
         self.hop = Hop(self.line, self.pod, directory, dtype, self.compute)
-        self.compute.nudge, self.compute.idle = self.line.interrupt, self._idle
+        self.compute.nudge = self.line.interrupt
         spec = half.kv_spec()
         blocks = max(1, config.kv_bytes // spec.bytes_per_block)
+        self.cache = KVCache(spec, blocks, config.device)
+        self.compute.idle = self._idle
         self.root = namespace(self._model, dtype, self.fingerprint)
         self.pool = PoolClient(self.data, self.pod, lambda: [m.name for m in self.view.usable("mempool")])
         self.engine = Engine(
             half,
-            KVCache(spec, blocks, config.device),
+            self.cache,
             Batch(config.max_num_seqs, config.max_num_batched_tokens, blocks),
             self.hop,
             self.compute,
@@ -105,9 +106,11 @@ class Worker(Service):
 
     def _load_half(self, checkpoint: Checkpoint) -> AttentionHalf:
         keep_freed_memory()
+        bound_kernels()
         torch.set_num_threads(self.config.threads)
         with long_lived():
             half = AttentionHalf.load(checkpoint, self.config.dtype, self.config.device)
+        self._model = checkpoint.identity
         checkpoint.release()
         give_back_memory()
         return half
@@ -117,6 +120,7 @@ class Worker(Service):
         self.line.tend()
         if self.compute.busy_seconds != self._busy_before:
             self._busy_before = self.compute.busy_seconds
+            self.cache.rest()
             gc.collect()
             give_back_memory()
 

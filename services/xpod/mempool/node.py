@@ -1,4 +1,4 @@
-"""A MemPool node: KV blocks by name, in memory, under a byte budget.
+"""A MemPool node: KV blocks by name, in memory and then on disk, under a budget of bytes for each.
 
 A block whose checksum is wrong is refused on the way in and never given out; a name that is not here is a miss.
 Who keeps which block is decided by those who ask (rendezvous hashing), so nodes need not know one another.
@@ -6,14 +6,12 @@ Who keeps which block is decided by those who ask (rendezvous hashing), so nodes
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field
 
 from xpod.common.service import Service
-from xpod_policy.block_store import BlockStore
+from xpod.mempool.tiers import Stored, Tiers
 from xpod_proto import (
     Ack,
     BlockData,
@@ -41,20 +39,8 @@ class Corrupt(XpodError):
 class MemPoolConfig(ServiceConfig):
     kind = "mempool"
 
-    mempool_bytes: Annotated[int, Field(ge=0, description="bytes of blocks kept in memory")] = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A block of its own: not a view into the message that brought it."""
-
-    tokens: int
-    checksum: int
-    data: bytes
-
-    @property
-    def nbytes(self) -> int:
-        return len(self.data)
+    mempool_bytes: Annotated[int, Field(ge=0, description="bytes of blocks kept in memory")] = 64 << 20
+    mempool_disk_bytes: Annotated[int, Field(ge=0, description="bytes of blocks kept on disk")] = 1 << 30
 
 
 class MemPool(Service):
@@ -65,38 +51,33 @@ class MemPool(Service):
 
     def __init__(self, config: MemPoolConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)
-        self._store: BlockStore[Stored] = BlockStore(config.mempool_bytes)
+        self._tiers = Tiers(config.mempool_bytes, config.mempool_disk_bytes, config.data)
+
+    async def teardown(self) -> None:
+        self._tiers.close()
 
     def load(self) -> dict[str, Value]:
-        store = self._store
-        return {
-            "blocks": len(store),
-            "bytes": store.used,
-            "budget": store.budget,
-            "hits": store.hits,
-            "misses": store.misses,
-            "evictions": store.evictions,
-        }
+        return {**self._tiers.counts()}
 
     @handles(StoreBlocks)
     async def on_store(self, message: StoreBlocks) -> Message:
-        for block in message.blocks:
-            if zlib.crc32(block.data.data) != block.checksum:
-                raise Corrupt(f"block {block.name.hex()} arrived damaged")
-        for block in message.blocks:
-            self._store.put(block.name, Stored(block.tokens, block.checksum, bytes(block.data.data)))
+        blocks = {b.name: Stored(b.tokens, b.checksum, bytes(b.data.data)) for b in message.blocks}
+        for name, block in blocks.items():
+            if not block.sound:
+                raise Corrupt(f"block {name.hex()} arrived damaged")
+        await self._tiers.put(blocks)
         return Ack()
 
     @handles(FetchBlocks)
     async def on_fetch(self, message: FetchBlocks) -> Message:
-        found = []
-        for name in message.names:
-            stored = self._store.get(name)
-            if stored is not None:
-                data = Tensor("u8", (stored.nbytes,), stored.data)
-                found.append(BlockData(name, stored.tokens, stored.checksum, data))
-        return FetchedBlocks(tuple(found))
+        found = (await self._tiers.get(message.names)).items()
+        return FetchedBlocks(
+            tuple(
+                BlockData(name, block.tokens, block.checksum, Tensor("u8", (block.nbytes,), block.data))
+                for name, block in found
+            )
+        )
 
     @handles(MatchBlocks)
     async def on_match(self, message: MatchBlocks) -> Message:
-        return MatchedBlocks(tuple(self._store.present(message.names)))
+        return MatchedBlocks(tuple(self._tiers.present(message.names)))
