@@ -19,7 +19,7 @@ from xpod_model.checkpoint import Checkpoint
 from xpod_model.errors import ModelError
 from xpod_model.experts import ExpertSet
 from xpod_model.fingerprint import numerics_fingerprint
-from xpod_model.memory import give_back_memory, keep_freed_memory, long_lived
+from xpod_model.memory import bound_kernels, give_back_memory, keep_freed_memory, long_lived
 from xpod_policy.holdings import from_bitmap, to_bitmap
 from xpod_proto import Holdings, Placement, RollCall, subjects
 from xpod_proto.messages import Value
@@ -69,6 +69,7 @@ class Expert(Service):
         self.permanent("announce", self._announce_often)
 
     def _make_set(self) -> ExpertSet:
+        bound_kernels()
         keep_freed_memory()
         torch.set_num_threads(self.config.threads)
         return ExpertSet(self._checkpoint, self.config.dtype, self.config.device)
