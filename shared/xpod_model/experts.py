@@ -10,7 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from xpod_model.bits import from_bits, to_bits
 from xpod_model.checkpoint import Checkpoint
+from xpod_model.counter import Addresses, Counter
 from xpod_model.errors import MissingExpert, ModelError
 from xpod_model.families.base import mlp_shapes
 from xpod_model.kernels import FEW_ROWS, Product, kernels
@@ -20,7 +22,7 @@ from xpod_model.tensors import resolve_dtype
 
 Ints = npt.NDArray[np.integer[Any]]
 Indices = Tensor | Ints
-Addresses = npt.NDArray[np.int64]
+Bits = npt.NDArray[Any]
 
 # experts are activated together while their products fit into a core's L2 cache: few small operations, no slow copies
 GROUP_PAIRS = 256
@@ -38,6 +40,7 @@ class ExpertSet:
         # per layer [E, 2]: the weights of experts that our own kernel runs, by address; 0 for others
         self._addresses: dict[int, Addresses] = {}
         self._shapes: tuple[Product, Product] | None = None
+        self._counter: Counter | None = None
 
     @property
     def held(self) -> set[tuple[int, int]]:
@@ -62,6 +65,8 @@ class ExpertSet:
             ours = self._addresses.setdefault(layer, np.zeros((config.experts, 2), np.int64))
             ours[expert] = [product.address for product in mlp.products]
             self._shapes = mlp.products
+            if self._counter is None:
+                self._counter = Counter(self._addresses, mlp.products)
 
     def load_all(self) -> None:
         """Hold every expert of the model."""
@@ -97,6 +102,21 @@ class ExpertSet:
         places[order] = np.arange(order.size)
         # index_copy_ would save the list of places, but it copies element by element
         return torch.index_select(in_order, 0, torch.from_numpy(places).to(rows.device), out=out)
+
+    def serve(self, layer: int, rows: Bits, row_of: Ints, expert_of: Ints) -> Bits:
+        """`run` on plain arrays, which is quicker for one call of few pairs: rows [R, D] as bits -> [P, D].
+
+        Indices are int32. Raises IndexError for a row or expert that does not exist, and MissingExpert.
+        """
+        if self._counter is not None:
+            out = self._counter.serve(layer, rows, row_of, expert_of)
+            if out is not None:
+                return out
+        if row_of.min() < 0 or row_of.max() >= len(rows):
+            raise IndexError(f"row {row_of.max()} of {len(rows)}")
+        if expert_of.min() < 0 or expert_of.max() >= self._checkpoint.config.experts:
+            raise IndexError(f"expert {expert_of.max()} of {self._checkpoint.config.experts}")
+        return to_bits(self.run(layer, from_bits(rows, self.dtype, self.device), row_of, expert_of))
 
     def _run_sorted(self, layer: int, rows: Tensor, row_of: Ints, experts: Ints, out: Tensor) -> None:
         """Pairs in order of their experts -> out [P, D]."""

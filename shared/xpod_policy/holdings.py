@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Layers = Mapping[int, bytes]
-NOBODY, UNWANTED = -1, -2
+Numbers = npt.NDArray[np.int32]
+NOBODY = -1
 MANY = 1 << 30
 
 
@@ -55,11 +56,19 @@ class ShardRows:
     def of(cls, shard: str, experts: npt.NDArray[np.integer], place: npt.NDArray[np.int64]) -> ShardRows:
         """For the pairs at `place` of `experts` `[T, K]`."""
         tokens, k = experts.shape
-        token, expert_of = place // k, experts.reshape(-1)[place].astype(np.int32)
+        return cls.picked(
+            shard, tokens, (place // k).astype(np.int32), experts.reshape(-1)[place].astype(np.int32), place
+        )
+
+    @classmethod
+    def picked(
+        cls, shard: str, tokens: int, token: Numbers, expert_of: Numbers, place: npt.NDArray[np.int64]
+    ) -> ShardRows:
+        """The same, where each pair's token and expert are known."""
         if place.size >= tokens:  # most rows are wanted: which ones is not worth finding out
-            return cls(shard, None, token.astype(np.int32), expert_of, place)
+            return cls(shard, None, token, expert_of, place)
         rows, row_of = np.unique(token, return_inverse=True)
-        return cls(shard, rows, row_of.astype(np.int32), expert_of, place)
+        return cls(shard, rows.astype(np.int64), row_of.astype(np.int32), expert_of, place)
 
     def cut(self, most: int, experts: npt.NDArray[np.integer]) -> list[ShardRows]:
         """The same in pieces of at most `most` pairs; `experts` as given to `of`."""
@@ -71,11 +80,16 @@ class ShardRows:
 
 @dataclass(frozen=True, slots=True)
 class _Routes:
-    """One state of the table, never changed: shards in order, what they hold, and who serves which expert."""
+    """One state of the table, never changed: shards in order, what they hold, and who serves which expert.
+
+    `keys` is `owners` as numbers to sort pairs by: [E + 1], where shard s owns s * E … s * E + E - 1, then come
+    experts that nobody holds, and the last entry, which is also that of expert -1, is for pairs that are not wanted.
+    """
 
     order: tuple[str, ...]
     held: Mapping[str, Mapping[int, frozenset[int]]]
     owners: Mapping[int, npt.NDArray[np.int32]]
+    keys: Mapping[int, npt.NDArray[np.int64]]
 
 
 class RoutingTable:
@@ -83,7 +97,7 @@ class RoutingTable:
 
     def __init__(self, experts: int, moe_layers: tuple[int, ...]) -> None:
         self.experts, self.moe_layers = experts, moe_layers
-        self._now = _Routes((), {}, {})
+        self._now = _Routes((), {}, {}, {})
 
     def update(self, shard: str, layers: Layers) -> None:
         """The shard says that it holds exactly this."""
@@ -120,9 +134,15 @@ class RoutingTable:
         return np.full(self.experts, NOBODY, np.int32) if row is None else row
 
     def _rebuild(self, held: Mapping[str, Mapping[int, frozenset[int]]]) -> None:
-        routes = _Routes(tuple(sorted(held)), held, {})
+        routes = _Routes(tuple(sorted(held)), held, {}, {})
         owners = {layer: self._assign(routes, layer, frozenset()) for layer in self.moe_layers}
-        self._now = replace(routes, owners=owners)
+        keys = {layer: self._keys(routes, owner) for layer, owner in owners.items()}
+        self._now = replace(routes, owners=owners, keys=keys)
+
+    def _keys(self, routes: _Routes, owner: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+        shards = len(routes.order)
+        places = np.where(owner == NOBODY, shards, owner).astype(np.int64)
+        return np.append(places * self.experts + np.arange(self.experts), (shards + 1) * self.experts)
 
     def _assign(self, routes: _Routes, layer: int, avoid: frozenset[str]) -> npt.NDArray[np.int32]:
         """One holder an expert, rare experts first, each to the holder with the least to do so far."""
@@ -147,22 +167,30 @@ class RoutingTable:
     ) -> tuple[list[ShardRows], npt.NDArray[np.bool_]]:
         """Split a layer's choices `[T, K]` by shard, leaving out the shards in `avoid`.
 
-        Returns the parts and a mask `[T, K]` of pairs that nobody (else) holds. A negative expert marks a pair that
-        is not wanted.
+        Returns the parts and a mask `[T, K]` of pairs that nobody (else) holds. Expert -1 marks a pair that is
+        not wanted.
         """
         routes = self._now
-        owner = self._assign(routes, layer, avoid) if avoid else self._owner_row(routes, layer)
+        if avoid or layer not in routes.keys:
+            owner = self._assign(routes, layer, avoid) if avoid else self._owner_row(routes, layer)
+            keys = self._keys(routes, owner)
+        else:
+            keys = routes.keys[layer]
         flat = experts.reshape(-1)
-        who = owner[flat]  # [T * K]; what a negative expert gets is overwritten
-        who[flat < 0] = UNWANTED
-        order = np.argsort(who * self.experts + flat, kind="stable")
-        bounds = np.searchsorted(who[order], np.arange(len(routes.order) + 1)).tolist()
+        sought = keys[flat]  # of -1: the last
+        place = np.argsort(sought, kind="stable")
+        expert_of, token = flat[place].astype(np.int32), (place // experts.shape[1]).astype(np.int32)
+        shards = len(routes.order)
+        bounds = np.searchsorted(sought[place], np.arange(shards + 2) * self.experts).tolist()
         parts = [
-            ShardRows.of(shard, experts, order[begin:end])
+            ShardRows.picked(shard, len(experts), token[begin:end], expert_of[begin:end], place[begin:end])
             for shard, begin, end in zip(routes.order, bounds, bounds[1:], strict=False)
             if end > begin
         ]
-        return parts, (who == NOBODY).reshape(experts.shape)
+        nobody = np.zeros(flat.size, bool)
+        if bounds[shards] < bounds[shards + 1]:
+            nobody[place[bounds[shards] : bounds[shards + 1]]] = True
+        return parts, nobody.reshape(experts.shape)
 
 
 def _holders(routes: _Routes, layer: int, expert: int) -> tuple[str, ...]:

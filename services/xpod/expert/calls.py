@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xpod_model.bits import from_bits, to_bits
 from xpod_model.experts import ExpertSet
 from xpod_proto import ExpertCall
 from xpod_runtime.line import Incoming
@@ -59,29 +58,17 @@ class CallQueue:
 
 
 def run_merged(experts: ExpertSet, calls: list[Call]) -> list[Array]:
-    """The results of calls of one layer, `[P, D]` each. Raises MissingExpert."""
-    rows, row_of, expert_of = _merge(calls)
-    out = to_bits(
-        experts.run(
-            calls[0].layer,
-            from_bits(rows, experts.dtype, experts.device),
-            row_of,
-            expert_of,
-        )
-    )
-    if len(calls) == 1:
-        return [out]
-    ends = np.cumsum([len(call.row_of) for call in calls])
-    return np.split(out, ends[:-1])
-
-
-def _merge(calls: list[Call]) -> tuple[Array, Array, Array]:
-    """One batch of the calls' rows; each call's row numbers move by the rows before it."""
+    """The results of calls of one layer, `[P, D]` each. Raises MissingExpert; IndexError for no such row or expert."""
     if len(calls) == 1:
         (call,) = calls
-        return call.rows, call.row_of, call.expert_of
+        return [experts.serve(call.layer, call.rows, call.row_of, call.expert_of)]
+    for call in calls:  # among others' rows, a wrong number could name one of theirs
+        if call.row_of.view(np.uint32).max() >= len(call.rows):
+            raise IndexError("no such row")
     before = np.cumsum([0, *(len(call.rows) for call in calls[:-1])])
     rows = np.concatenate([call.rows for call in calls])
     row_of = np.concatenate([call.row_of + np.int32(n) for call, n in zip(calls, before, strict=True)])
     expert_of = np.concatenate([call.expert_of for call in calls])
-    return rows, row_of, expert_of
+    out = experts.serve(calls[0].layer, rows, row_of, expert_of)
+    ends = np.cumsum([len(call.row_of) for call in calls])
+    return np.split(out, ends[:-1])

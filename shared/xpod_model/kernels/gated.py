@@ -43,6 +43,57 @@ def _silu_row(module: ir.Module) -> Any:
     return code.function
 
 
+# what `serve` finds in the pairs; 0: they were computed
+NO_SUCH, NOT_SORTED, NOT_OURS, MANY = 1, 2, 4, 8
+SERVE_ARGUMENTS = 2
+"""How many arguments `serve` has before those of `experts`."""
+
+
+def add_serve(module: ir.Module) -> None:
+    """`serve(status, R, the whole array of experts)`: checks all pairs, and then computes them on this thread.
+
+    status is written: NO_SUCH row or expert, or else any of NOT_SORTED, NOT_OURS (the expert's weights are 0), MANY
+    pairs for one expert; nothing is computed then.
+    """
+    code = Code(module, "serve", [POINTER])
+    b = code.b
+    (base,) = code.arguments
+    rest = code.at(base, 8 * SERVE_ARGUMENTS)
+    rows = code.load(I64, code.at(base, 8))
+    places = [code.load(I64, code.at(rest, 8 * (2 + i))) for i in range(7)]
+    count, weights, few, pairs, expert_of, _, row_of = places
+    status, before, run = (code.variable(I64, code.number(value)) for value in (0, -1, 0))
+    with code.loop(code.number(0), pairs) as at:
+        expert, row = (
+            b.sext(code.load(I32, code.address(list_of, code.times(at, 4))), I64)
+            for list_of in (expert_of, row_of)
+        )
+        exists = b.and_(b.icmp_unsigned("<", expert, count), b.icmp_unsigned("<", row, rows))
+        safe = b.select(exists, expert, code.number(0))
+        held = b.icmp_signed(
+            "!=", code.load(I64, code.address(weights, code.times(safe, 16))), code.number(0)
+        )
+        last = b.load(before, typ=I64)
+        same = b.icmp_signed("==", expert, last)
+        length = b.select(same, b.add(b.load(run, typ=I64), code.number(1)), code.number(1))
+        found = b.load(status, typ=I64)
+        for fine, flag in (
+            (exists, NO_SUCH),
+            (b.icmp_signed(">=", expert, last), NOT_SORTED),
+            (held, NOT_OURS),
+            (b.icmp_signed("<=", length, few), MANY),
+        ):
+            found = b.or_(found, b.select(fine, code.number(0), code.number(flag)))
+        b.store(found, status)
+        b.store(expert, before)
+        b.store(length, run)
+    found = b.load(status, typ=I64)
+    code.store(found, base)
+    with b.if_then(b.icmp_signed("==", found, code.number(0))):
+        b.call(module.globals["experts"], [rest])
+    b.ret_void()
+
+
 def add_experts(module: ir.Module, panel: Any, silu_row: Any) -> None:
     """`experts(count, weights, few, pairs, expert_of, rows, row_of, hidden, width, their blocks of K, scratch…, out)`.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from xpod_model.kernels.attend import add_attend, scratch_bytes
 from xpod_model.kernels.choose import add_choose
-from xpod_model.kernels.gated import add_experts, add_silu_mul
+from xpod_model.kernels.gated import add_experts, add_serve, add_silu_mul
 from xpod_model.kernels.heads import add_heads
 from xpod_model.kernels.machine import Kernel, Machine, run_step
 from xpod_model.kernels.probe import telling_rows
@@ -50,6 +50,7 @@ class Kernels:
         self._add_norm, self._combine, self._choose = self._get("add_norm", "combine", "choose")
         self._heads, self._attend = self._get("heads", "attend")
         self.address, self.sequence, self.step = self._machine.address, self._machine.sequence(), run_step
+        self.serve = self._machine.function("serve")
         self._blocks: dict[tuple[int, int], int] = {}
 
     def _get(self, *names: str) -> tuple[Kernel, ...]:
@@ -235,6 +236,7 @@ def _module() -> ir.Module:
     module = ir.Module("xpod")
     panel, silu, norm = add_product(module), add_silu_mul(module), add_norm_row(module)
     add_experts(module, panel, silu)
+    add_serve(module)
     add_add_norm(module, norm)
     add_heads(module, norm)
     for add in (add_combine, add_choose, add_attend, add_sequence):

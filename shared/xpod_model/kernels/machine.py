@@ -67,6 +67,10 @@ class Machine:
         """Where a function lies, for programs."""
         return int(self._engine.get_function_address(name))
 
+    def function(self, name: str) -> Callable[[int], None]:
+        """A function of an array's address."""
+        return SIGNATURE(self.address(name))
+
     def kernel(self, name: str) -> Kernel:
         """The kernel of that name."""
         address = self.address(name)
