@@ -68,7 +68,7 @@ class Tensor:
         if array.size == 0:
             return cls(name, array.shape, b"")
         whole = array if array.flags.c_contiguous else np.ascontiguousarray(array)
-        return cls(name, array.shape, whole.data.cast("B"))
+        return _made(name, array.shape, whole.data.cast("B"))
 
     @classmethod
     def of_tokens(cls, tokens: Sequence[int]) -> Tensor:

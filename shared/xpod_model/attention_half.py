@@ -14,7 +14,7 @@ from xpod_model.errors import ModelError
 from xpod_model.kernels import FEW_ROWS
 from xpod_model.kv import KVCache, KVSpec
 from xpod_model.layer import Layer
-from xpod_model.legs import ExpertBatch, Legs, PlainLegs
+from xpod_model.legs import ExpertBatch, Legs, Outputs, PlainLegs
 from xpod_model.linear import Linear
 from xpod_model.makes import operations_for
 from xpod_model.plan import Plan, Segment
@@ -51,7 +51,7 @@ class AttentionHalf:
         """The spec of the KV cache that this half writes to."""
         return KVSpec.of(self.config, "fp32" if self.dtype == torch.float32 else "bf16", block_tokens)
 
-    def forward(self, segments: Sequence[Segment], cache: KVCache) -> Generator[ExpertBatch, Tensor, Tensor]:
+    def forward(self, segments: Sequence[Segment], cache: KVCache) -> Generator[ExpertBatch, Outputs, Tensor]:
         """Compute the segments' tokens, writing their KV; returns logits fp32 [segments that want them, V].
 
         Yields one ExpertBatch a MoE layer, and is sent the outputs [T, K, D], of experts[t, k] on rows[t].
@@ -62,10 +62,9 @@ class AttentionHalf:
         with torch.inference_mode():
             plan = Plan.of(segments, cache)
             legs = self._legs(segments, plan, cache)
-        outputs: Tensor | None = None
+        outputs: Outputs | None = None
         for layer in range(len(self._layers)):
-            with torch.inference_mode():
-                batch = legs.run(layer, outputs)
+            batch = legs.run(layer, outputs)
             outputs = None if batch is None else (yield batch)
         with torch.inference_mode():
             return self._logits(*legs.end(outputs), plan)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xpod_model.bits import to_bits
 from xpod_model.config import ModelConfig
 from xpod_model.kernels import Product
 from xpod_model.kernels.attend import scratch_bytes
@@ -20,7 +21,7 @@ from xpod_model.kernels.product import PANEL
 from xpod_model.kernels.sequence import ARGUMENTS, STEP
 from xpod_model.kv import KVCache
 from xpod_model.layer import Layer
-from xpod_model.legs import ExpertBatch, Legs
+from xpod_model.legs import ExpertBatch, Legs, Outputs, as_tensor
 from xpod_model.linear import Linear
 from xpod_model.operations import Operations
 from xpod_model.own_operations import OwnOperations, Pages
@@ -126,12 +127,14 @@ class ProgramLegs(Legs):
         self._table[:, HEADS, ARGUMENTS + 11] = self._table[:, ATTEND, ARGUMENTS + 7] = cache.addresses
         self._table[0, NORM, ARGUMENTS + 1] = 0  # nothing to add yet
         self._begin = self._table.ctypes.data
+        self._bits = to_bits(self._h), to_bits(self._chosen)  # the same memory in every layer
 
-    def run(self, layer: int, outputs: Tensor | None) -> ExpertBatch:
+    def run(self, layer: int, outputs: Outputs | None) -> ExpertBatch:
         first = NORM
         if outputs is not None:
             first = COMBINE
-            self._table[layer, COMBINE, ARGUMENTS] = outputs.data_ptr()
+            at = outputs.data_ptr() if isinstance(outputs, Tensor) else outputs.ctypes.data
+            self._table[layer, COMBINE, ARGUMENTS] = at
         begin = self._begin + 8 * STEP * (layer * len(NAMES) + first)
         kernels = self._programs.do.kernels
         if self._threads == 1:
@@ -139,11 +142,11 @@ class ProgramLegs(Legs):
         else:
             for step in range(first, len(NAMES)):
                 kernels.step(begin + 8 * STEP * (step - first), self._threads if step in SHARED else 1)
-        return ExpertBatch(layer, self._h, self._chosen)
+        return ExpertBatch(layer, self._h, self._chosen, self._bits)
 
-    def end(self, outputs: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def end(self, outputs: Outputs | None) -> tuple[Tensor, Tensor | None]:
         assert outputs is not None
-        return self._x, self._programs.do.combine(outputs, self._weights)
+        return self._x, self._programs.do.combine(as_tensor(outputs, self._x), self._weights)
 
 
 def _product(linear: Linear | None) -> Product:

@@ -10,8 +10,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import structlog
@@ -28,6 +27,19 @@ class _Job(NamedTuple):
     result: asyncio.Future[Any]
 
 
+class Resting:
+    """A plain object instead of a generator: the hop enters it several times a layer."""
+
+    def __init__(self, thread: ComputeThread) -> None:
+        self._thread = thread
+
+    def __enter__(self) -> None:
+        self._thread.rest()
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.resume()
+
+
 class ComputeThread:
     """Runs functions one after another on a thread of its own, in the order of `run` calls.
 
@@ -40,6 +52,7 @@ class ComputeThread:
         self.idle: Callable[[], None] = _nothing
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._initializer = initializer
+        self._resting = Resting(self)
         self._busy = 0.0
         self._since = 0.0
         self._waiting = 0
@@ -82,15 +95,18 @@ class ComputeThread:
                 return
             self._do(job)
 
-    @contextmanager
-    def resting(self) -> Iterator[None]:
-        """Called by work on the thread: what happens inside does not count as busy."""
+    def resting(self) -> Resting:
+        """Called by work on the thread: what happens inside `with` does not count as busy."""
+        return self._resting
+
+    def rest(self) -> None:
+        """The beginning of `resting`."""
         self._busy += time.perf_counter() - self._since
         self._since = 0.0
-        try:
-            yield
-        finally:
-            self._since = time.perf_counter()
+
+    def resume(self) -> None:
+        """The end of `resting`."""
+        self._since = time.perf_counter()
 
     async def close(self) -> None:
         """Finishes the work handed over so far and ends the thread. Calling it twice is fine."""

@@ -13,10 +13,10 @@ import torch
 
 from xpod.attention.hop import Exchange, Hop
 from xpod_model.attention_half import AttentionHalf, ExpertBatch, Segment
-from xpod_model.bits import from_bits, to_bits
 from xpod_model.kv import KVCache
+from xpod_model.legs import Outputs
 
-Forward = Generator[ExpertBatch, torch.Tensor, torch.Tensor]
+Forward = Generator[ExpertBatch, Outputs, torch.Tensor]
 
 
 class Passes:
@@ -35,8 +35,7 @@ class Passes:
                 self._advance(self._half.forward(batch, self._cache), None, turns, logits)
             while turns:
                 forward, exchange = turns.popleft()
-                outputs = from_bits(self._hop.finish(exchange), self._half.dtype, self._half.device)
-                self._advance(forward, outputs, turns, logits)
+                self._advance(forward, self._hop.finish(exchange), turns, logits)
         except BaseException:
             self._hop.abandon()
             raise
@@ -45,7 +44,7 @@ class Passes:
     def _advance(
         self,
         forward: Forward,
-        outputs: torch.Tensor | None,
+        outputs: Outputs | None,
         turns: deque[tuple[Forward, Exchange]],
         logits: list[torch.Tensor],
     ) -> None:
@@ -55,4 +54,4 @@ class Passes:
         except StopIteration as end:
             logits.append(end.value)
             return
-        turns.append((forward, self._hop.begin(batch.layer, to_bits(batch.rows), to_bits(batch.experts))))
+        turns.append((forward, self._hop.begin(batch.layer, *batch.bits)))
