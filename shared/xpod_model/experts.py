@@ -12,8 +12,8 @@ from torch import Tensor
 
 from xpod_model.bits import from_bits, to_bits
 from xpod_model.checkpoint import Checkpoint
-from xpod_model.counter import Addresses, Counter
 from xpod_model.errors import MissingExpert, ModelError
+from xpod_model.expert_kernel import Addresses, ExpertKernel
 from xpod_model.families.base import mlp_shapes
 from xpod_model.kernels import FEW_ROWS, Product, kernels
 from xpod_model.mlp import GatedMlp, run_gated
@@ -40,7 +40,7 @@ class ExpertSet:
         # per layer [E, 2]: the weights of experts that our own kernel runs, by address; 0 for others
         self._addresses: dict[int, Addresses] = {}
         self._shapes: tuple[Product, Product] | None = None
-        self._counter: Counter | None = None
+        self._quick: ExpertKernel | None = None
 
     @property
     def held(self) -> set[tuple[int, int]]:
@@ -65,8 +65,8 @@ class ExpertSet:
             ours = self._addresses.setdefault(layer, np.zeros((config.experts, 2), np.int64))
             ours[expert] = [product.address for product in mlp.products]
             self._shapes = mlp.products
-            if self._counter is None:
-                self._counter = Counter(self._addresses, mlp.products)
+            if self._quick is None:
+                self._quick = ExpertKernel(self._addresses, mlp.products)
 
     def load_all(self) -> None:
         """Hold every expert of the model."""
@@ -108,8 +108,8 @@ class ExpertSet:
 
         Indices are int32. Raises IndexError for a row or expert that does not exist, and MissingExpert.
         """
-        if self._counter is not None:
-            out = self._counter.serve(layer, rows, row_of, expert_of)
+        if self._quick is not None:
+            out = self._quick.serve(layer, rows, row_of, expert_of)
             if out is not None:
                 return out
         if row_of.min() < 0 or row_of.max() >= len(rows):

@@ -1,4 +1,4 @@
-"""Where experts are served over the counter: one call of our own kernel, from arrays to an array, without torch.
+"""A call of few pairs in one call of our own kernel, from arrays to an array, without torch.
 
 Checks and products are one piece of native code, because between two calls everything of Python's grows cold: what a
 call costs beside the products is how many different things it touches.
@@ -20,12 +20,12 @@ Bits = npt.NDArray[Any]
 # scratch is made for so many pairs, and its pages are touched as far as they are needed
 MOST_PAIRS = 1024
 FIELDS = SERVE_ARGUMENTS + 2 + 15
-# places in the array: serve's own, the kernel's counters, the kernel's arguments
+# places in the array: of `serve`, the counters of `experts`, its arguments
 STATUS, ROW_COUNT, ITEM, THREAD, EXPERTS, WEIGHTS, FEW, PAIRS, EXPERT_OF, ROWS, ROW_OF, HIDDEN = range(12)
 OUT = FIELDS - 1
 
 
-class Counter:
+class ExpertKernel:
     """`addresses`: per layer [E, 2], the two weights of each expert, 0 where it is not held. For one thread."""
 
     def __init__(self, addresses: dict[int, Addresses], products: tuple[Product, Product]) -> None:
