@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xpod_model.gate import combine, top_experts
+from xpod_model.gate import combine, gate_linear, top_experts
 from xpod_model.kernels import FEW_ROWS, Kernels, kernels
 from xpod_model.kernels.machine import supported
 from xpod_model.kv import KVCache, KVSpec
@@ -80,6 +80,15 @@ def test_a_shape_that_does_not_fill_panels_stays_with_onednn(own: Kernels, n: in
 
 def test_a_weight_that_tells_nothing_is_not_adopted(own: Kernels) -> None:
     assert Linear(torch.zeros(64, 7680, dtype=torch.bfloat16)).product is None
+
+
+@pytest.mark.parametrize("experts", [1, 20, 32, 96])
+def test_a_gate_that_is_padded_is_adopted(own: Kernels, experts: int) -> None:
+    width = 1024 + 64 * experts  # of this shape only: what is known of others does not help
+    gate = gate_linear(draw(experts, width))
+    assert gate.product is not None
+    x = draw(FEW_ROWS + 1, width, seed=1)
+    assert torch.equal(gate(x)[:1], gate(x[:1]))
 
 
 def test_a_bias_and_fp32_stay_with_onednn(own: Kernels) -> None:
