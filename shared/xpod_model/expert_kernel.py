@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from xpod_model.kernels import FEW_ROWS, Product, kernels
+from xpod_model.kernels import FEW_ROWS, kernels
 from xpod_model.kernels.gated import NO_SUCH, SERVE_ARGUMENTS
+from xpod_model.kernels.library import Product
 
 Addresses = npt.NDArray[np.int64]
 Bits = npt.NDArray[Any]

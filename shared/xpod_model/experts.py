@@ -15,7 +15,8 @@ from xpod_model.checkpoint import Checkpoint
 from xpod_model.errors import MissingExpert, ModelError
 from xpod_model.expert_kernel import Addresses, ExpertKernel
 from xpod_model.families.base import mlp_shapes
-from xpod_model.kernels import FEW_ROWS, Product, kernels
+from xpod_model.kernels import FEW_ROWS, kernels
+from xpod_model.kernels.library import Product
 from xpod_model.mlp import GatedMlp, run_gated
 from xpod_model.scratch import Scratch
 from xpod_model.tensors import resolve_dtype

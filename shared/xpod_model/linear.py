@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xpod_model.kernels import FEW_ROWS, Kernels, Product, kernels
+from xpod_model.kernels import FEW_ROWS, kernels
+from xpod_model.kernels.library import Kernels, Product
 
 PACK_ROWS = 32
 BLOCK_ROWS = 64

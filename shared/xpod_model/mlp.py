@@ -6,7 +6,8 @@ from torch import Tensor
 
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.families.base import MlpNames
-from xpod_model.kernels import Product, kernels
+from xpod_model.kernels import kernels
+from xpod_model.kernels.library import Product
 from xpod_model.linear import WIDTH_STEP, Linear
 from xpod_model.tensors import read
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from xpod_model.config import ModelConfig
-from xpod_model.kernels import Kernels, kernels
+from xpod_model.kernels import kernels
 from xpod_model.kernels.attend import BLOCK, WIDTH_STEP
 from xpod_model.kernels.choose import MOST_CHOSEN, MOST_EXPERTS
 from xpod_model.kernels.code import LANES
+from xpod_model.kernels.library import Kernels
 from xpod_model.kv import KVCache
 from xpod_model.operations import Attend, Operations
 from xpod_model.plan import Ints, Plan, Segment

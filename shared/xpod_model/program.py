@@ -14,9 +14,8 @@ from torch import Tensor
 
 from xpod_model.bits import to_bits
 from xpod_model.config import ModelConfig
-from xpod_model.kernels import Product
 from xpod_model.kernels.attend import scratch_bytes
-from xpod_model.kernels.library import bits
+from xpod_model.kernels.library import Product, bits
 from xpod_model.kernels.product import PANEL
 from xpod_model.kernels.sequence import ARGUMENTS, STEP
 from xpod_model.kv import KVCache

@@ -1,5 +1,7 @@
 """Compiled code is used again, and only if it is exactly what this user wrote."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,30 @@ def test_nowhere_to_write_to(store: ObjectStore, tmp_path: Path) -> None:
     (tmp_path / "xpod").write_text("a file where a directory should be")
     store.write(b"code")
     assert store.read() is None
+
+
+def test_what_is_there_is_not_made_again(store: ObjectStore) -> None:
+    assert store.get(lambda: b"first") == b"first"
+    assert store.get(lambda: b"second") == b"first"
+
+
+def test_without_a_place_it_is_made_each_time(store: ObjectStore, tmp_path: Path) -> None:
+    (tmp_path / "xpod").write_text("a file where a directory should be")
+    assert store.get(lambda: b"first") == b"first"
+    assert store.get(lambda: b"second") == b"second"
+
+
+def test_of_several_at_once_one_makes_it(store: ObjectStore) -> None:
+    made, barrier = [], threading.Barrier(4)
+
+    def make() -> bytes:
+        made.append(1)
+        return b"code"
+
+    def get() -> bytes:
+        barrier.wait()
+        return store.get(make)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [done.result() for done in [pool.submit(get) for _ in range(4)]] == [b"code"] * 4
+    assert len(made) == 1

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from xpod_model.gate import combine, gate_linear, top_experts
-from xpod_model.kernels import FEW_ROWS, Kernels, kernels
+from xpod_model.kernels import FEW_ROWS, kernels
+from xpod_model.kernels.library import Kernels
 from xpod_model.kernels.machine import supported
 from xpod_model.kv import KVCache, KVSpec
 from xpod_model.linear import Linear

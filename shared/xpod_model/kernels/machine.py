@@ -1,17 +1,20 @@
-"""From IR to functions that can be called: LLVM compiles for this very CPU, once a process.
+"""From IR to functions that can be called, on this CPU.
 
-It knows llvmlite, ctypes and threads, not what the kernels compute.
+It knows ctypes and threads, and where compiled code is kept; not what the kernels compute.
 """
 
 import ctypes
+import platform
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Protocol
 
 import llvmlite
-import llvmlite.binding as llvm
 from llvmlite import ir
 
+from xpod_model.kernels.compiler import OPTIMISE, compiled
+from xpod_model.kernels.elf import Loaded
 from xpod_model.kernels.object_store import ObjectStore
 
 
@@ -26,46 +29,38 @@ class Kernel(Protocol):
 
 Sequence = Callable[[int, int], None]
 """(address of a program, steps)"""
-OPTIMISE = 2
-NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512bf16")
+NEEDED = {"avx512f", "avx512bw", "avx512vl", "avx512_bf16"}
 SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
+@cache
+def cpu() -> tuple[str, frozenset[str]]:
+    """This CPU's name and features, as Linux tells them; elsewhere nothing."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return "", frozenset()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = " ".join(facts.get(key, "") for key in ("vendor_id", "cpu family", "model", "model name"))
+    return name, frozenset(facts.get("flags", "").split())
+
+
 def supported() -> bool:
-    """Can this CPU run the kernels? They want AVX-512 with bf16."""
-    features = llvm.get_host_cpu_features()
-    return all(features.get(name, False) for name in NEEDED)
+    """Can this machine run the kernels? They want Linux, and AVX-512 with bf16."""
+    return platform.machine() == "x86_64" and cpu()[1] >= NEEDED
 
 
 class Machine:
-    """A compiled module. Keep it as long as its kernels are called."""
+    """A module's functions. Keep it as long as they are called."""
 
     def __init__(self, module: ir.Module) -> None:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-        self._target = llvm.Target.from_default_triple().create_target_machine(
-            cpu=cpu, features=features, opt=OPTIMISE
-        )
-        text = str(module)
-        parsed = llvm.parse_assembly(text)
-        store = ObjectStore.of(text, cpu, features, llvmlite.__version__)
-        known = store.read()
-        if known is None:
-            self._optimise(parsed)
-        self._engine = llvm.create_mcjit_compiler(parsed, self._target)
-        self._engine.set_object_cache(lambda _, code: store.write(code), lambda _: known)
-        self._engine.finalize_object()
-
-    def _optimise(self, parsed: llvm.ModuleRef) -> None:
-        parsed.verify()
-        tuning = llvm.create_pipeline_tuning_options(speed_level=OPTIMISE)
-        builder = llvm.create_pass_builder(self._target, tuning)
-        builder.getModulePassManager().run(parsed, builder)
+        text, (name, features) = str(module), cpu()
+        store = ObjectStore.of(text, name, " ".join(sorted(features)), llvmlite.__version__, str(OPTIMISE))
+        self._code = Loaded(store.get(lambda: compiled(text)))
 
     def address(self, name: str) -> int:
         """Where a function lies, for programs."""
-        return int(self._engine.get_function_address(name))
+        return self._code.address(name)
 
     def function(self, name: str) -> Callable[[int], None]:
         """A function of an array's address."""
@@ -73,8 +68,7 @@ class Machine:
 
     def kernel(self, name: str) -> Kernel:
         """The kernel of that name."""
-        address = self.address(name)
-        call = SIGNATURE(address)
+        address, call = self.address(name), self.function(name)
 
         def run(*arguments: int, threads: int = 1) -> None:
             values = (ctypes.c_int64 * (len(arguments) + 2))(0, 0, *arguments)
@@ -85,9 +79,9 @@ class Machine:
 
         return run
 
-    def sequence(self) -> "Sequence":
+    def sequence(self) -> Sequence:
         """What runs programs."""
-        call = SIGNATURE(self.address("sequence"))
+        call = self.function("sequence")
 
         def run(program: int, steps: int) -> None:
             call(ctypes.addressof((ctypes.c_int64 * 2)(program, steps)))

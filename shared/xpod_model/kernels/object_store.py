@@ -4,10 +4,12 @@ It is code that will be run: a file is used only if it is this user's, nobody el
 what was written. It knows nothing of LLVM. Without a directory to write to, every process compiles.
 """
 
+import fcntl
 import hashlib
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +27,28 @@ class ObjectStore:
         name = hashlib.sha256("\0".join(depends_on).encode()).hexdigest()
         root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         return cls(Path(root) / "xpod" / "kernels" / f"{name[:32]}.o")
+
+    def get(self, make: Callable[[], bytes]) -> bytes:
+        """The code; made, by one process at a time, if there is none."""
+        known = self.read()
+        if known is not None:
+            return known
+        with self._alone():
+            known = self.read()  # somebody else's, meanwhile
+            if known is None:
+                known = make()
+                self.write(known)
+            return known
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While others wait, where there is a directory to wait in."""
+        with ExitStack() as stack:
+            with suppress(OSError):
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                lock = stack.enter_context((self._path.parent / "lock").open("wb"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def read(self) -> bytes | None:
         """The code; None if there is none, or none to trust."""
