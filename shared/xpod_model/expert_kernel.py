@@ -1,11 +1,10 @@
-"""A call of few pairs in one call of our own kernel, from arrays to an array, without torch.
+"""A call of few pairs in one call of our own kernel, from bytes to bytes, without torch or numpy.
 
 Checks and products are one piece of native code, because between two calls everything of Python's grows cold: what a
 call costs beside the products is how many different things it touches.
 """
 
 import ctypes
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +15,12 @@ from xpod_model.kernels.gated import NO_SUCH, SERVE_ARGUMENTS
 from xpod_model.kernels.library import Product
 
 Addresses = npt.NDArray[np.int64]
-Bits = npt.NDArray[Any]
 
 # scratch is made for so many pairs, and its pages are touched as far as they are needed
 MOST_PAIRS = 1024
 FIELDS = SERVE_ARGUMENTS + 2 + 15
 # places in the array: of `serve`, the counters of `experts`, its arguments
-STATUS, ROW_COUNT, ITEM, THREAD, EXPERTS, WEIGHTS, FEW, PAIRS, EXPERT_OF, ROWS, ROW_OF, HIDDEN = range(12)
+STATUS, EXPERT_OF, HIDDEN = 0, 8, 11
 OUT = FIELDS - 1
 
 
@@ -32,43 +30,38 @@ class ExpertKernel:
     def __init__(self, addresses: dict[int, Addresses], products: tuple[Product, Product]) -> None:
         own = kernels()
         assert own is not None
-        self._serve, self._addresses = own.serve, addresses
+        self._serve = own.serve
+        self._tables = addresses
+        self._known: dict[int, tuple[int, int]] = {}  # layer -> experts, address of the table
         gate_up, down = products
         self._width = down.n
         self._scratch = [np.empty((MOST_PAIRS, width), np.uint16) for width in (gate_up.k, gate_up.n, down.k)]
         self._fields = (ctypes.c_int64 * FIELDS)()
-        self._fields[HIDDEN:OUT] = [
-            gate_up.k,
-            down.k,
-            gate_up.block,
-            down.block,
-            *(part.ctypes.data for part in self._scratch),
-        ]
-        self._fields[FEW] = FEW_ROWS
+        places = [part.ctypes.data for part in self._scratch]
+        self._fields[HIDDEN:OUT] = [gate_up.k, down.k, gate_up.block, down.block, *places]
         self._at = ctypes.addressof(self._fields)
 
-    def serve(self, layer: int, rows: Bits, row_of: Bits, expert_of: Bits) -> Bits | None:
-        """As `ExpertSet.serve`; None for what another way has to do: many pairs, other orders, experts not held."""
-        weights, pairs = self._addresses.get(layer), len(expert_of)
-        if weights is None or pairs > MOST_PAIRS or torch.get_num_threads() > 1:
+    def serve(self, layer: int, count: int, rows: bytes, row_of: bytes, expert_of: bytes) -> bytearray | None:
+        """rows [count, D] bf16, row_of and expert_of [P] int32 -> [P, D] bf16, all as bytes of just these sizes.
+
+        None for what another way has to do: many pairs, another order than that of experts, experts that are not held.
+        Raises IndexError for a row or expert that does not exist.
+        """
+        known, pairs = self._table(layer), len(expert_of) // 4
+        if known is None or pairs > MOST_PAIRS or torch.get_num_threads() > 1:
             return None
-        out = np.empty((pairs, self._width), np.uint16)
+        experts, table = known
+        out = bytearray(2 * pairs * self._width)
         fields = self._fields
-        fields[STATUS:HIDDEN] = [
-            0,
-            len(rows),
-            0,
-            0,
-            len(weights),
-            weights.ctypes.data,
-            FEW_ROWS,
-            pairs,
-            expert_of.ctypes.data,
-            rows.ctypes.data,
-            row_of.ctypes.data,
-        ]
-        fields[OUT] = out.ctypes.data
-        self._serve(self._at)
+        fields[STATUS:EXPERT_OF] = [0, count, 0, 0, experts, table, FEW_ROWS, pairs]
+        at = ctypes.addressof((ctypes.c_char * len(out)).from_buffer(out)) if out else 0
+        self._serve(self._at, rows, row_of, expert_of, at)
         if fields[STATUS] & NO_SUCH:
             raise IndexError("no such row or expert")
         return out if fields[STATUS] == 0 else None
+
+    def _table(self, layer: int) -> tuple[int, int] | None:
+        known = self._known.get(layer)
+        if known is None and (table := self._tables.get(layer)) is not None:
+            known = self._known[layer] = len(table), table.ctypes.data
+        return known

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from xpod_model.bits import to_bits
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.errors import MissingExpert, ModelError, TensorShape
 from xpod_model.experts import ExpertSet
@@ -168,3 +169,21 @@ def test_dtype_is_checked(oracle_dirs: dict[str, Path]) -> None:
     assert ExpertSet(checkpoint).dtype == DTYPES["fp32"]
     with pytest.raises(ModelError, match="dtype 'int4' is not supported; supported: auto, bf16, fp32"):
         ExpertSet(checkpoint, "int4")
+
+
+def test_served_as_bytes_it_is_the_same(experts: ExpertSet) -> None:
+    x, row_of, expert_of = call(experts, 9, 40)
+    in_order = torch.sort(expert_of, stable=True).indices
+    bits = to_bits(x).tobytes()
+    for order in (in_order, torch.arange(40), in_order[:1]):  # the middle one is in no order
+        lists = [part[order].numpy().astype(np.int32).tobytes() for part in (row_of, expert_of)]
+        served = experts.serve(1, 9, bits, *lists)
+        assert bytes(served) == to_bits(experts.run(1, x, row_of[order], expert_of[order])).tobytes()
+
+
+@pytest.mark.parametrize(("row", "expert"), [(9, 0), (-1, 0), (0, 16), (0, -1), (2**31 - 1, 0)])
+def test_served_rows_and_experts_must_exist(experts: ExpertSet, row: int, expert: int) -> None:
+    x, _, _ = call(experts, 9, 1)
+    lists = [np.array(part, np.int32).tobytes() for part in ([0, row, 1], [0, expert, 1])]
+    with pytest.raises(IndexError):
+        experts.serve(1, 9, to_bits(x).tobytes(), *lists)

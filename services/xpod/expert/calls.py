@@ -8,33 +8,29 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from xpod_model.experts import ExpertSet
-from xpod_proto import ExpertCall
+from xpod_proto import ExpertCall, Tensor
 from xpod_runtime.line import Incoming
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """`rows` `[R, D]`, `row_of` and `expert_of` `[P]`; `origin` is who gets the `[P, D]` results."""
+    """`message` fits the model but for its indices; `origin` is who gets the `[P, D]` results."""
 
-    layer: int
-    rows: Array
-    row_of: Array
-    expert_of: Array
+    message: ExpertCall
     origin: Incoming
     arrived: float
 
-    @classmethod
-    def of(cls, message: ExpertCall, origin: Incoming, arrived: float) -> Call:
-        rows, row_of, expert_of = (t.numpy() for t in (message.rows, message.row_of, message.expert_of))
-        return cls(message.layer, rows, row_of, expert_of, origin, arrived)
+    @property
+    def layer(self) -> int:
+        return self.message.layer
+
+    @property
+    def pairs(self) -> int:
+        return self.message.expert_of.shape[0]
 
 
 class CallQueue:
@@ -57,18 +53,35 @@ class CallQueue:
         return taken
 
 
-def run_merged(experts: ExpertSet, calls: list[Call]) -> list[Array]:
+def run_merged(experts: ExpertSet, calls: list[Call]) -> list[Tensor]:
     """The results of calls of one layer, `[P, D]` each. Raises MissingExpert; IndexError for no such row or expert."""
+    messages = [call.message for call in calls]
+    first = messages[0]
     if len(calls) == 1:
-        (call,) = calls
-        return [experts.serve(call.layer, call.rows, call.row_of, call.expert_of)]
-    for call in calls:  # among others' rows, a wrong number could name one of theirs
-        if call.row_of.view(np.uint32).max() >= len(call.rows):
+        count, parts = first.rows.shape[0], (first.rows.data, first.row_of.data, first.expert_of.data)
+    else:
+        count = sum(message.rows.shape[0] for message in messages)
+        rows, expert_of = (
+            b"".join(part) for part in zip(*((m.rows.data, m.expert_of.data) for m in messages), strict=True)
+        )
+        parts = rows, _row_of(messages), expert_of
+    out = experts.serve(first.layer, count, *(bytes(part) for part in parts))
+    results, begin, width = [], 0, first.rows.shape[1]
+    size = len(out) // sum(call.pairs for call in calls)
+    for call in calls:
+        end = begin + call.pairs * size
+        results.append(Tensor(first.rows.dtype, (call.pairs, width), memoryview(out)[begin:end]))
+        begin = end
+    return results
+
+
+def _row_of(messages: list[ExpertCall]) -> bytes:
+    """The calls' row numbers among the rows of all. A wrong one must not name a row of another call: IndexError."""
+    parts, before = [], 0
+    for message in messages:
+        numbers, rows = message.row_of.numpy(), message.rows.shape[0]
+        if numbers.view(np.uint32).max() >= rows:
             raise IndexError("no such row")
-    before = np.cumsum([0, *(len(call.rows) for call in calls[:-1])])
-    rows = np.concatenate([call.rows for call in calls])
-    row_of = np.concatenate([call.row_of + np.int32(n) for call, n in zip(calls, before, strict=True)])
-    expert_of = np.concatenate([call.expert_of for call in calls])
-    out = experts.serve(calls[0].layer, rows, row_of, expert_of)
-    ends = np.cumsum([len(call.row_of) for call in calls])
-    return np.split(out, ends[:-1])
+        parts.append((numbers + np.int32(before)).tobytes())
+        before += rows
+    return b"".join(parts)

@@ -14,7 +14,7 @@ from xpod_model.config import ModelConfig
 from xpod_model.errors import MissingExpert
 from xpod_model.experts import ExpertSet
 from xpod_model.memory import give_back_memory
-from xpod_proto import ErrorReply, ExpertCall, ExpertReply, Tensor
+from xpod_proto import ErrorReply, ExpertCall, ExpertReply
 from xpod_runtime.compute import IDLE_SECONDS, ComputeThread
 from xpod_runtime.line import Arrival, Incoming, Line
 
@@ -80,7 +80,7 @@ class CallServer:
                 " does not fit the model",
             )
         else:
-            self._queue.put(Call.of(message, origin, time.monotonic()))
+            self._queue.put(Call(message, origin, time.monotonic()))
 
     def _fits(self, call: ExpertCall) -> bool:
         config = self._config
@@ -113,7 +113,7 @@ class CallServer:
             return
         computed = _microseconds(time.monotonic() - began)
         for call, result in zip(calls, results, strict=True):
-            reply = ExpertReply(Tensor.of(result, self.dtype), _microseconds(began - call.arrived), computed)
+            reply = ExpertReply(result, _microseconds(began - call.arrived), computed)
             self._line.answer(call.origin, reply)
         self.served += len(calls)
 

@@ -46,19 +46,23 @@ def _silu_row(module: ir.Module) -> Any:
 # what `serve` finds in the pairs; 0: they were computed
 NO_SUCH, NOT_SORTED, NOT_OURS, MANY = 1, 2, 4, 8
 SERVE_ARGUMENTS = 2
+# where rows, row_of, expert_of and out stand among the arguments of `experts`
+SERVED = (5, 6, 4, 14)
 """How many arguments `serve` has before those of `experts`."""
 
 
 def add_serve(module: ir.Module) -> None:
-    """`serve(status, R, the whole array of experts)`: checks all pairs, and then computes them on this thread.
+    """`serve([status, R, the whole array of experts], rows, row_of, expert_of, out)`: checks all pairs, then computes.
 
-    status is written: NO_SUCH row or expert, or else any of NOT_SORTED, NOT_OURS (the expert's weights are 0), MANY
-    pairs for one expert; nothing is computed then.
+    The addresses are written into the array, and so is status: NO_SUCH row or expert, or else any of NOT_SORTED,
+    NOT_OURS (the expert's weights are 0) and MANY pairs for one expert; nothing is computed then.
     """
-    code = Code(module, "serve", [POINTER])
+    code = Code(module, "serve", [POINTER] * 5)
     b = code.b
-    (base,) = code.arguments
+    base, *given = code.arguments
     rest = code.at(base, 8 * SERVE_ARGUMENTS)
+    for place, address in zip(SERVED, given, strict=True):
+        code.store(b.ptrtoint(address, I64), code.at(rest, 8 * (2 + place)))
     rows = code.load(I64, code.at(base, 8))
     places = [code.load(I64, code.at(rest, 8 * (2 + i))) for i in range(7)]
     count, weights, few, pairs, expert_of, _, row_of = places

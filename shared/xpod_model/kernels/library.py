@@ -50,7 +50,7 @@ class Kernels:
         self._add_norm, self._combine, self._choose = self._get("add_norm", "combine", "choose")
         self._heads, self._attend = self._get("heads", "attend")
         self.address, self.sequence, self.step = self._machine.address, self._machine.sequence(), run_step
-        self.serve = self._machine.function("serve")
+        self.serve = self._machine.serve()
         self._blocks: dict[tuple[int, int], int] = {}
 
     def _get(self, *names: str) -> tuple[Kernel, ...]:

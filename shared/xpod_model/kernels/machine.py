@@ -31,6 +31,9 @@ Sequence = Callable[[int, int], None]
 """(address of a program, steps)"""
 NEEDED = {"avx512f", "avx512bw", "avx512vl", "avx512_bf16"}
 SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+SERVE_SIGNATURE = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p
+)
 
 
 @cache
@@ -65,6 +68,10 @@ class Machine:
     def function(self, name: str) -> Callable[[int], None]:
         """A function of an array's address."""
         return SIGNATURE(self.address(name))
+
+    def serve(self) -> Callable[[int, bytes, bytes, bytes, int], None]:
+        """The function of that name: array, rows, row_of, expert_of, address of out."""
+        return SERVE_SIGNATURE(self.address("serve"))
 
     def kernel(self, name: str) -> Kernel:
         """The kernel of that name."""
