@@ -168,16 +168,18 @@ class Worker(Service):
 
     async def _step_and_tell(self) -> Step | None:
         """The next step, and beside it what the last one left to say."""
-        if self._telling is None:
+        telling = self._telling
+        if telling is None:
             return await self._step()
         stepping = asyncio.create_task(self._step())
         try:
             await asyncio.sleep(0)  # the step is on its way before anything is said
-            await self._telling
+            await telling
             self._telling = None  # a drain need not wait for the step
             return await stepping
         finally:
             self._telling = None
+            telling.close()  # if it was never begun
             stepping.cancel()
 
     def working(self) -> bool:

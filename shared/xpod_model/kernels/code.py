@@ -42,7 +42,6 @@ INTRINSICS: dict[str, tuple[ir.Type, list[ir.Type]]] = {
     "llvm.maxnum.v16f32": (VECTOR, [VECTOR, VECTOR]),
     "llvm.rint.v16f32": (VECTOR, [VECTOR]),
     "llvm.sqrt.f32": (F32, [F32]),
-    "llvm.maxnum.f32": (F32, [F32, F32]),
     "llvm.prefetch.p0": (VOID, [POINTER, I32, I32, I32]),
 }
 
