@@ -8,11 +8,11 @@ import ctypes
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from xpod_model.kernels import FEW_ROWS, kernels
 from xpod_model.kernels.gated import NO_SUCH, SERVE_ARGUMENTS
 from xpod_model.kernels.library import Product
+from xpod_model.kernels.team import kernel_threads
 
 Addresses = npt.NDArray[np.int64]
 
@@ -48,7 +48,7 @@ class ExpertKernel:
         Raises IndexError for a row or expert that does not exist.
         """
         known, pairs = self._table(layer), len(expert_of) // 4
-        if known is None or pairs > MOST_PAIRS or torch.get_num_threads() > 1:
+        if known is None or pairs > MOST_PAIRS or kernel_threads() > 1:
             return None
         experts, table = known
         out = bytearray(2 * pairs * self._width)

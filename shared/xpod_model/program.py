@@ -17,7 +17,9 @@ from xpod_model.config import ModelConfig
 from xpod_model.kernels.attend import scratch_bytes
 from xpod_model.kernels.library import Product, bits
 from xpod_model.kernels.product import PANEL
-from xpod_model.kernels.sequence import ARGUMENTS, STEP
+from xpod_model.kernels.sequence import ADDRESS, ARGUMENTS, STEP
+from xpod_model.kernels.sequence import SHARED as MAY_BE_SHARED
+from xpod_model.kernels.team import kernel_threads
 from xpod_model.kv import KVCache
 from xpod_model.layer import Layer
 from xpod_model.legs import ExpertBatch, Legs, Outputs, as_tensor
@@ -28,8 +30,9 @@ from xpod_model.plan import Ints, Plan, Segment
 
 NAMES = ("combine", "add_norm", "product", "heads", "attend", "product", "add_norm", "product", "choose")
 COMBINE, NORM, QKV, HEADS, ATTEND, OUT, MLP_NORM, GATE, CHOOSE = range(len(NAMES))
-# what several threads can share even for one row
+# what several threads can share even for one row, and from how many rows on the rest is worth sharing
 SHARED = (QKV, ATTEND, OUT, GATE)
+MANY_ROWS = 8
 # (step, argument) -> the name of what a forward writes there
 DYNAMIC: dict[tuple[int, int], str] = {
     (COMBINE, 1): "weights", (COMBINE, 2): "rows", (COMBINE, 5): "delta",
@@ -86,7 +89,7 @@ class Programs:
             }  # fmt: skip
         steps = np.zeros((len(NAMES), STEP), np.int64)
         for step, name in enumerate(NAMES):
-            steps[step, 0] = own.address(name)
+            steps[step, ADDRESS] = own.address(name)
             for place, value in arguments[step].items():
                 steps[step, ARGUMENTS + place] = value
         return steps
@@ -102,7 +105,7 @@ class ProgramLegs(Legs):
         self._programs, self._x = programs, x
         heads, longest = config.heads * config.head_dim, plan.highest + 1
         self._pages = Pages.of(segments, plan.offsets)
-        self._threads = torch.get_num_threads()
+        self._threads = kernel_threads()
         size = scratch_bytes(longest, config.head_dim)
         self._plan, self._angles = plan, programs.do.angles(plan.highest)
         self._h, self._delta, qkv, queries, attended, logits = self._buffers = [
@@ -125,6 +128,8 @@ class ProgramLegs(Legs):
         self._table[:, STEPS, COLUMNS] = [values[name] for name in DYNAMIC.values()]
         self._table[:, HEADS, ARGUMENTS + 11] = self._table[:, ATTEND, ARGUMENTS + 7] = cache.addresses
         self._table[0, NORM, ARGUMENTS + 1] = 0  # nothing to add yet
+        shared = list(SHARED if rows < MANY_ROWS else range(len(NAMES)))
+        self._table[:, shared, MAY_BE_SHARED] = 1
         self._begin = self._table.ctypes.data
         self._bits = to_bits(self._h), to_bits(self._chosen)  # the same memory in every layer
 
@@ -135,12 +140,7 @@ class ProgramLegs(Legs):
             at = outputs.data_ptr() if isinstance(outputs, Tensor) else outputs.ctypes.data
             self._table[layer, COMBINE, ARGUMENTS] = at
         begin = self._begin + 8 * STEP * (layer * len(NAMES) + first)
-        kernels = self._programs.do.kernels
-        if self._threads == 1:
-            kernels.sequence(begin, len(NAMES) - first)
-        else:
-            for step in range(first, len(NAMES)):
-                kernels.step(begin + 8 * STEP * (step - first), self._threads if step in SHARED else 1)
+        self._programs.do.kernels.run(begin, len(NAMES) - first, self._threads)
         return ExpertBatch(layer, self._h, self._chosen, self._bits)
 
     def end(self, outputs: Outputs | None) -> tuple[Tensor, Tensor | None]:

@@ -24,6 +24,7 @@ from xpod.common.service import Service
 from xpod_model.attention_half import AttentionHalf
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.fingerprint import numerics_fingerprint
+from xpod_model.kernels.team import set_kernel_threads
 from xpod_model.kv import KVCache
 from xpod_model.memory import bound_kernels, give_back_memory, keep_freed_memory, long_lived
 from xpod_policy.batch import Batch
@@ -55,6 +56,9 @@ class WorkerConfig(ServiceConfig):
     max_num_batched_tokens: Annotated[int, Field(ge=1, description="tokens in one step")] = 512
     micro_batches: Annotated[int, Field(ge=1, le=2, description="forward passes a step may be cut into")] = 1
     micro_batch_tokens: Annotated[int, Field(ge=1, description="fewest tokens of a micro-batch")] = 1
+    kernel_threads: Annotated[
+        int, Field(ge=0, description="threads that share our kernels' work, 0: compute threads")
+    ] = 0
     kv_bytes: Annotated[int, Field(ge=1, description="bytes for the KV cache")] = 1 << 30
 
 
@@ -108,6 +112,7 @@ class Worker(Service):
         keep_freed_memory()
         bound_kernels()
         torch.set_num_threads(self.config.threads)
+        set_kernel_threads(self.config.kernel_threads)
         with long_lived():
             half = AttentionHalf.load(checkpoint, self.config.dtype, self.config.device)
         self._model = checkpoint.identity

@@ -8,8 +8,11 @@ failover and as cache for the next turn (MemServe's PD-Caching-3).
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from xpod.attention.engine import Step
 from xpod.attention.sequence import Sequence
@@ -22,7 +25,12 @@ STORE_BACKLOG = 1024
 
 
 class DecodeConfig(WorkerConfig):
+    """While a decode worker computes, its shards wait for it, and their core can help."""
+
     kind = "decode"
+    kernel_threads: Annotated[
+        int, Field(ge=0, description="threads that share our kernels' work, 0: compute threads")
+    ] = min(2, len(os.sched_getaffinity(0)))
 
 
 class Decode(Worker):

@@ -14,11 +14,12 @@ from xpod_model.kernels.attend import add_attend, scratch_bytes
 from xpod_model.kernels.choose import add_choose
 from xpod_model.kernels.gated import add_experts, add_serve, add_silu_mul
 from xpod_model.kernels.heads import add_heads
-from xpod_model.kernels.machine import Kernel, Machine, run_step
+from xpod_model.kernels.machine import Kernel, Machine
 from xpod_model.kernels.probe import telling_rows
 from xpod_model.kernels.product import PANEL, add_product
 from xpod_model.kernels.rows import add_add_norm, add_combine, add_norm_row
 from xpod_model.kernels.sequence import add_sequence
+from xpod_model.kernels.team import kernel_threads
 
 Int32s = npt.NDArray[np.int32]
 
@@ -49,7 +50,7 @@ class Kernels:
         self._product, self._silu_mul, self._experts = self._get("product", "silu_mul", "experts")
         self._add_norm, self._combine, self._choose = self._get("add_norm", "combine", "choose")
         self._heads, self._attend = self._get("heads", "attend")
-        self.address, self.sequence, self.step = self._machine.address, self._machine.sequence(), run_step
+        self.address, self.run = self._machine.address, self._machine.run
         self.serve = self._machine.serve()
         self._blocks: dict[tuple[int, int], int] = {}
 
@@ -93,7 +94,7 @@ class Kernels:
             n // PANEL,
             out.data_ptr(),
             2 * n,
-            threads=torch.get_num_threads(),
+            threads=kernel_threads(),
         )
         return out
 
@@ -228,7 +229,7 @@ class Kernels:
             down.block,
             *(part.data_ptr() for part in scratch),
             out.data_ptr(),
-            threads=torch.get_num_threads(),
+            threads=kernel_threads(),
         )
 
 
@@ -250,4 +251,4 @@ def bits(number: float) -> int:
 
 
 def _threads(elements: int) -> int:
-    return torch.get_num_threads() if elements >= GRAIN else 1
+    return kernel_threads() if elements >= GRAIN else 1

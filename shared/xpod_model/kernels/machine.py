@@ -16,6 +16,8 @@ from llvmlite import ir
 from xpod_model.kernels.compiler import OPTIMISE, compiled
 from xpod_model.kernels.elf import Loaded
 from xpod_model.kernels.object_store import ObjectStore
+from xpod_model.kernels.sequence import ARGUMENTS
+from xpod_model.kernels.team import Team
 
 
 class Kernel(Protocol):
@@ -27,8 +29,6 @@ class Kernel(Protocol):
     def __call__(self, *arguments: int, threads: int = 1) -> None: ...
 
 
-Sequence = Callable[[int, int], None]
-"""(address of a program, steps)"""
 NEEDED = {"avx512f", "avx512bw", "avx512vl", "avx512_bf16"}
 SIGNATURE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 SERVE_SIGNATURE = ctypes.CFUNCTYPE(
@@ -60,6 +60,8 @@ class Machine:
         text, (name, features) = str(module), cpu()
         store = ObjectStore.of(text, name, " ".join(sorted(features)), llvmlite.__version__, str(OPTIMISE))
         self._code = Loaded(store.get(lambda: compiled(text)))
+        self._sequence = self.function("sequence")
+        self._teams: dict[int, Team] = {}
 
     def address(self, name: str) -> int:
         """Where a function lies, for programs."""
@@ -78,35 +80,28 @@ class Machine:
         address, call = self.address(name), self.function(name)
 
         def run(*arguments: int, threads: int = 1) -> None:
-            values = (ctypes.c_int64 * (len(arguments) + 2))(0, 0, *arguments)
             if threads == 1:
+                values = (ctypes.c_int64 * (len(arguments) + 2))(0, 0, *arguments)
                 call(ctypes.addressof(values))
             else:
-                _openmp()(address, ctypes.addressof(values), threads, 0)
+                step = (ctypes.c_int64 * (ARGUMENTS + len(arguments)))(address, 1, 0, 0, *arguments)
+                self.run(ctypes.addressof(step), 1, threads)
 
         return run
 
-    def sequence(self) -> Sequence:
-        """What runs programs."""
-        call = self.function("sequence")
+    def run(self, program: int, steps: int, threads: int = 1) -> None:
+        """A program, by its address; `threads` share those of its steps that may be shared."""
+        team = self._team(threads) if threads > 1 else None
+        address = 0 if team is None else team.take()
+        values = (ctypes.c_int64 * 3)(program, steps, address)  # a name of its own: an address keeps nothing alive
+        try:
+            self._sequence(ctypes.addressof(values))
+        finally:
+            if team is not None and address:
+                team.release()
 
-        def run(program: int, steps: int) -> None:
-            call(ctypes.addressof((ctypes.c_int64 * 2)(program, steps)))
-
-        return run
-
-
-def run_step(step: int, threads: int) -> None:
-    """One step of a program, by its address, on several threads."""
-    whole = (ctypes.c_int64 * 3).from_address(step)
-    whole[1] = whole[2] = 0
-    _openmp()(whole[0], step + 8, threads, 0)
-
-
-@cache
-def _openmp() -> Callable[[int, int, int, int], None]:
-    """OpenMP's own `parallel`, from the library that torch has loaded: its threads are there already."""
-    parallel = ctypes.CDLL("libgomp.so.1").GOMP_parallel
-    parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-    parallel.restype = None
-    return parallel
+    def _team(self, threads: int) -> Team:
+        team = self._teams.get(threads)
+        if team is None:
+            team = self._teams.setdefault(threads, Team(self.function("help"), threads))
+        return team
