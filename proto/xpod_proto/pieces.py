@@ -12,7 +12,7 @@ from typing import Any
 import msgpack
 
 from xpod_proto.registry import BY_CLASS, Entry, Message
-from xpod_proto.tensor import EXT_TENSOR, Buffer, Tensor, ext_head, tensor_head
+from xpod_proto.tensor import EXT_TENSOR, Buffer, Tensor, ext_head, tensor_head, wire_head
 
 EXT_PART = 2
 _packers: list[msgpack.Packer] = []
@@ -37,13 +37,14 @@ def _bulky(entry: Entry, values: tuple[Any, ...]) -> list[Buffer]:
     pieces: list[Buffer] = [_pack_head(entry.tag, len(values))]
     for value in values:
         if isinstance(value, Tensor):
-            head, data = tensor_head(value), _flat(value.data)
-            pieces += (ext_head(EXT_TENSOR, len(head) + len(data)) + head, data)
+            pieces += (wire_head(value), _flat(value.data))
         elif isinstance(value, tuple) and value and all(isinstance(part, Message) for part in value):
             pieces.append(_array_head(len(value)))
             for part in value:
                 inner = pieces_of(part)
                 pieces += (ext_head(EXT_PART, size_of(inner)), *inner)
+        elif type(value) is int and 0 <= value < 0x80:
+            pieces.append(value.to_bytes(1, "big"))
         else:
             pieces.append(_pack(value))
     return pieces

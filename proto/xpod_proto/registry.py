@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge
 from pydantic import ConfigDict, FailFast, TypeAdapter
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
@@ -32,7 +33,8 @@ class Entry:
     """One message type: its tag, its class, its field names, and how many of them have no default.
 
     `values` gives a message's fields in order. `bulky`: tensors, or tuples of parts that have some, are among them.
-    `bare`: nothing but tensors and whole numbers.
+    `bare`: nothing but tensors and whole numbers that may be any from 0 on; `tensors` says which is which, and `make`
+    makes a message of such values, all of them, without looking at them again.
     """
 
     tag: int
@@ -43,6 +45,8 @@ class Entry:
     values: Callable[[Message], tuple[Any, ...]]
     bulky: bool
     bare: bool
+    tensors: tuple[bool, ...]
+    make: Callable[..., Message]
 
 
 BY_TAG: dict[int, Entry] = {}
@@ -73,6 +77,32 @@ def _getter(names: tuple[str, ...]) -> Callable[[Message], tuple[Any, ...]]:
     return lambda message: tuple(getattr(message, name) for name in names)
 
 
+def _is_bare(hint: Any) -> bool:
+    """A tensor, or a number about which nothing is said but that it is 0 or more."""
+    if hint is Tensor:
+        return True
+    bounds = [bound for field in get_args(hint)[1:] for bound in getattr(field, "metadata", (field,))]
+    return _kind(hint) is int and bounds == [Ge(0)]
+
+
+def _maker(cls: type[M], names: tuple[str, ...]) -> Callable[..., M]:
+    """What `cls(*values)` gives, without validation."""
+    setters = [cls.__dict__[name].__set__ for name in names]
+
+    def make(*values: Any) -> M:
+        made = object.__new__(cls)
+        for setter, value in zip(setters, values, strict=True):
+            setter(made, value)
+        return made
+
+    return make
+
+
+def maker_of(cls: type[M]) -> Callable[..., M]:
+    """What `cls(*values)` gives where all values are known to fit: a quicker way for what is said very often."""
+    return cast(Callable[..., M], BY_CLASS[cls].make)
+
+
 @dataclass_transform(frozen_default=True)
 def message(tag: int) -> Callable[[type[M]], type[M]]:
     """Register a message type under `tag`; tags are never reused."""
@@ -86,7 +116,8 @@ def message(tag: int) -> Callable[[type[M]], type[M]]:
             for spec in specs
         )
         names = tuple(spec.name for spec in specs)
-        kinds = [_kind(hint) for hint in get_type_hints(cls, include_extras=True).values()]
+        hints = list(get_type_hints(cls, include_extras=True).values())
+        kinds = [_kind(hint) for hint in hints]
         entry = Entry(
             tag,
             cls,
@@ -95,7 +126,9 @@ def message(tag: int) -> Callable[[type[M]], type[M]]:
             TypeAdapter(cls),
             _getter(names),
             bulky=any(kind is Tensor or _holds_parts(kind) for kind in kinds),
-            bare=bool(names) and all(kind in (Tensor, int) for kind in kinds),
+            bare=bool(names) and all(map(_is_bare, hints)),
+            tensors=tuple(kind is Tensor for kind in kinds),
+            make=_maker(cls, names),
         )
         assert tag not in BY_TAG, f"tag {tag} is taken by {BY_TAG[tag].cls.__name__}"
         BY_TAG[tag] = entry

@@ -40,6 +40,8 @@ _SHAPES = [struct.Struct(f"<{rank}I") for rank in range(MAX_RANK + 1)]
 _EXT = {1: 0xD4, 2: 0xD5, 4: 0xD6, 8: 0xD7, 16: 0xD8}
 
 Buffer = bytes | bytearray | memoryview
+MOST_HEADS = 4096
+_wire_heads: dict[tuple[str, tuple[int, ...]], bytes] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +70,7 @@ class Tensor:
         if array.size == 0:
             return cls(name, array.shape, b"")
         whole = array if array.flags.c_contiguous else np.ascontiguousarray(array)
-        return _made(name, array.shape, whole.data.cast("B"))
+        return made_tensor(name, array.shape, whole.data.cast("B"))
 
     @classmethod
     def of_tokens(cls, tokens: Sequence[int]) -> Tensor:
@@ -116,6 +118,19 @@ def tensor_head(tensor: Tensor) -> bytes:
     return _HEADS[len(shape)].pack(_CODES[tensor.dtype][0], len(shape), *shape)
 
 
+def wire_head(tensor: Tensor) -> bytes:
+    """All that comes before the elements when a tensor stands in a message. Few shapes come again and again."""
+    key = (tensor.dtype, tensor.shape)
+    head = _wire_heads.get(key)
+    if head is None:
+        inner = tensor_head(tensor)
+        head = ext_head(EXT_TENSOR, len(inner) + memoryview(tensor.data).nbytes) + inner
+        if len(_wire_heads) >= MOST_HEADS:
+            _wire_heads.clear()
+        _wire_heads[key] = head
+    return head
+
+
 def unpack_tensor(payload: Buffer) -> Tensor:
     """The tensor in an extension's payload; the elements are a view into it. Raises DecodeError."""
     view = memoryview(payload)
@@ -132,13 +147,14 @@ def unpack_tensor(payload: Buffer) -> Tensor:
 
 def copy_tensor(payload: memoryview) -> Tensor | None:
     """As `unpack_tensor`, with the elements copied out; None where that would raise."""
-    known = _BY_CODE.get(payload[0]) if len(payload) >= 2 else None
-    if known is None or payload[1] > MAX_RANK or len(payload) < (end := 2 + 4 * payload[1]):
+    size = len(payload)
+    known = _BY_CODE.get(payload[0]) if size >= 2 else None
+    if known is None or (rank := payload[1]) > MAX_RANK or size < (end := 2 + 4 * rank):
         return None
-    shape = _SHAPES[payload[1]].unpack_from(payload, 2)
-    if not _fits(known[1], shape, len(payload) - end):
+    shape = _SHAPES[rank].unpack_from(payload, 2)
+    if math.prod(shape) * known[1] != size - end or (size == end and not _fits(known[1], shape, 0)):
         return None
-    return _made(known[0], shape, bytes(payload[end:]))
+    return made_tensor(known[0], shape, bytes(payload[end:]))
 
 
 def _fits(item: int, shape: tuple[int, ...], nbytes: int) -> bool:
@@ -162,7 +178,7 @@ def _misfit(item: int, shape: tuple[int, ...], nbytes: int) -> str:
 _set_dtype, _set_shape, _set_data = (Tensor.__dict__[name].__set__ for name in ("dtype", "shape", "data"))
 
 
-def _made(dtype: str, shape: tuple[int, ...], data: Buffer) -> Tensor:
+def made_tensor(dtype: str, shape: tuple[int, ...], data: Buffer) -> Tensor:
     """A tensor whose parts are known to fit: what `Tensor(...)` gives, without looking again."""
     tensor = object.__new__(Tensor)
     _set_dtype(tensor, dtype)

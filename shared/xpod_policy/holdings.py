@@ -5,8 +5,9 @@ Placement is what shards should hold; holdings are what they do hold, and routin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ Layers = Mapping[int, bytes]
 Numbers = npt.NDArray[np.int32]
 NOBODY = -1
 MANY = 1 << 30
+SortedPairs = tuple[npt.NDArray[np.int64], Numbers, Numbers, list[int]]
+"""Places among the pairs as they were, their tokens, their experts, and where each group of keys begins."""
+Sort = Callable[[npt.NDArray[Any], npt.NDArray[np.int64], int], SortedPairs]
 
 
 def to_bitmap(experts: Iterable[int], total: int) -> bytes:
@@ -38,7 +42,7 @@ def unpacked(layers: Layers) -> dict[int, frozenset[int]]:
     return {layer: frozenset(from_bitmap(bitmap)) for layer, bitmap in layers.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ShardRows:
     """What one shard has to do of a layer: `rows` `[R]` of the batch (None: all), pairs `[P]`, and where results go.
 
@@ -92,11 +96,24 @@ class _Routes:
     keys: Mapping[int, npt.NDArray[np.int64]]
 
 
-class RoutingTable:
-    """Who serves each expert, from the holdings heard so far. One thread may change it while others read."""
+def sort_pairs(experts: npt.NDArray[np.integer], keys: npt.NDArray[np.int64], groups: int) -> SortedPairs:
+    """Pairs of experts `[T, K]` by key, and by token within a key; groups are E keys each."""
+    flat = experts.reshape(-1)
+    sought = keys[flat]  # of -1: the last
+    place = np.argsort(sought, kind="stable")
+    token = (place // experts.shape[1]).astype(np.int32)
+    begins = np.searchsorted(sought[place], np.arange(groups) * (len(keys) - 1)).tolist()
+    return place, token, flat[place].astype(np.int32), begins
 
-    def __init__(self, experts: int, moe_layers: tuple[int, ...]) -> None:
-        self.experts, self.moe_layers = experts, moe_layers
+
+class RoutingTable:
+    """Who serves each expert, from the holdings heard so far. One thread may change it while others read.
+
+    `sort` is `sort_pairs` or a quicker one.
+    """
+
+    def __init__(self, experts: int, moe_layers: tuple[int, ...], sort: Sort = sort_pairs) -> None:
+        self.experts, self.moe_layers, self._sort = experts, moe_layers, sort
         self._now = _Routes((), {}, {}, {})
 
     def update(self, shard: str, layers: Layers) -> None:
@@ -164,11 +181,11 @@ class RoutingTable:
         layer: int,
         experts: npt.NDArray[np.integer],
         avoid: frozenset[str] = frozenset(),
-    ) -> tuple[list[ShardRows], npt.NDArray[np.bool_]]:
+    ) -> tuple[list[ShardRows], npt.NDArray[np.bool_] | None]:
         """Split a layer's choices `[T, K]` by shard, leaving out the shards in `avoid`.
 
-        Returns the parts and a mask `[T, K]` of pairs that nobody (else) holds. Expert -1 marks a pair that is
-        not wanted.
+        Returns the parts, and a mask `[T, K]` of pairs that nobody (else) holds or None if there are none. Expert -1
+        marks a pair that is not wanted.
         """
         routes = self._now
         if avoid or layer not in routes.keys:
@@ -176,20 +193,19 @@ class RoutingTable:
             keys = self._keys(routes, owner)
         else:
             keys = routes.keys[layer]
-        flat = experts.reshape(-1)
-        sought = keys[flat]  # of -1: the last
-        place = np.argsort(sought, kind="stable")
-        expert_of, token = flat[place].astype(np.int32), (place // experts.shape[1]).astype(np.int32)
-        shards = len(routes.order)
-        bounds = np.searchsorted(sought[place], np.arange(shards + 2) * self.experts).tolist()
-        parts = [
-            ShardRows.picked(shard, len(experts), token[begin:end], expert_of[begin:end], place[begin:end])
-            for shard, begin, end in zip(routes.order, bounds, bounds[1:], strict=False)
-            if end > begin
-        ]
-        nobody = np.zeros(flat.size, bool)
-        if bounds[shards] < bounds[shards + 1]:
-            nobody[place[bounds[shards] : bounds[shards + 1]]] = True
+        place, token, expert_of, bounds = self._sort(experts, keys, len(routes.order) + 2)
+        parts = []
+        for shard, begin, end in zip(routes.order, bounds, bounds[1:], strict=False):
+            if end > begin:
+                part = place[begin:end]
+                parts.append(
+                    ShardRows.picked(shard, len(experts), token[begin:end], expert_of[begin:end], part)
+                )
+        begin, end = bounds[-2:]
+        if begin == end:
+            return parts, None
+        nobody = np.zeros(experts.size, bool)
+        nobody[place[begin:end]] = True
         return parts, nobody.reshape(experts.shape)
 
 

@@ -68,23 +68,24 @@ class NatsLine(Line):
         for end in (self._ear, self._bell):
             end.setblocking(False)
         self._poll = select.poll()
-        self._poll.register(self._ear, select.POLLIN)
+        self._ear_number = self._ear.fileno()
+        self._poll.register(self._ear_number, select.POLLIN)
 
     def limit(self, subject: str) -> int:
         carried = self._socket.max_payload if self._socket is not None else BUS_LIMIT
         return max(carried, self._frames.limit(subject))
 
     def post(self, subject: str, message: Message) -> int:
-        self._next += 1
-        self._waiting.add(self._next)
-        if not self._waiting - {self._next}:
+        self._next = ticket = self._next + 1
+        if not self._waiting:
             self._heard = time.monotonic()
+        self._waiting.add(ticket)
         try:
-            if self._send(subject, message, f"{self._inbox}.{self._next:x}{self._frames.mark}"):
-                self._framed[self._next] = subject
+            if self._send(subject, message, f"{self._inbox}.{ticket:x}{self._frames.mark}"):
+                self._framed[ticket] = subject
         except BusError as error:
-            self._settle(self._next, error)
-        return self._next
+            self._settle(ticket, error)
+        return ticket
 
     def forget(self, ticket: int) -> None:
         self._waiting.discard(ticket)
@@ -113,15 +114,20 @@ class NatsLine(Line):
             log.warning("answer lost", message=type(message).__name__, code=error.code, error=str(error))
 
     def take(self, timeout: float | None) -> Arrival | None:
-        end = None if timeout is None else time.monotonic() + timeout
-        self.flush()
-        while not self._arrivals:
-            left = None if end is None else max(0.0, end - time.monotonic())
-            interrupted = self._wait(left)
-            self.flush()  # what was refused while reading
-            if interrupted or left == 0:
-                break
-        return self._arrivals.popleft() if self._arrivals else None
+        if self._outgoing:
+            self.flush()
+        arrivals = self._arrivals
+        if not arrivals:
+            end = None if timeout is None else time.monotonic() + timeout
+            left = None if timeout is None else max(0.0, timeout)
+            while not arrivals:
+                interrupted = self._wait(left)
+                if self._outgoing:  # what was refused while reading
+                    self.flush()
+                if interrupted or left == 0:
+                    break
+                left = None if end is None else max(0.0, end - time.monotonic())
+        return arrivals.popleft() if arrivals else None
 
     def interrupt(self) -> None:
         with suppress(OSError):  # it is ringing already, or nobody is there any more
@@ -138,7 +144,7 @@ class NatsLine(Line):
 
     def _send(self, subject: str, message: Message, reply: str) -> bool:
         """Whether it went as a frame. Raises BusError."""
-        connection = self._connected()
+        connection = self._socket or self._connected()
         if connection is None:
             raise Disconnected("no NATS server answers")
         pieces = pieces_of(message)
@@ -165,19 +171,22 @@ class NatsLine(Line):
 
     def _wait(self, seconds: float | None) -> bool:
         """Waits for something to arrive, once. True if it was an interrupt."""
-        connection = self._connected()
+        connection = self._socket or self._connected()
+        pending = connection is not None and connection.pending()
         if connection is None:
             seconds = RECONNECT_WAIT if seconds is None else min(seconds, RECONNECT_WAIT)
-        elif connection.pending():
+        elif pending:
             seconds = 0.0
         elif self._waiting:
             seconds = self._ping_seconds if seconds is None else min(seconds, self._ping_seconds)
-        ready = [number for number, _ in self._poll.poll(None if seconds is None else seconds * 1000)]
-        if connection is not None and (connection.fileno() in ready or connection.pending()):
-            self._read(connection)
-        elif connection is not None and not ready:
-            self._doubt(connection)
-        return self._ear.fileno() in ready and self._hear()
+        ready = self._poll.poll(None if seconds is None else seconds * 1000)
+        rung = bool(ready) and any(number == self._ear_number for number, _ in ready)
+        if connection is not None:
+            if pending or len(ready) > rung:
+                self._read(connection)
+            elif not ready:
+                self._doubt(connection)
+        return rung and self._hear()
 
     def _hear(self) -> bool:
         self._ear.recv(4096)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
 from xpod_proto.tensor import Buffer
@@ -100,7 +99,7 @@ class NatsSocket:
     def read(self) -> list[Frame]:
         """Waits for bytes, once, and returns the frames that are complete."""
         data = self._recv()
-        return list(self._frames(self._left + data if self._left else data))
+        return self._frames(self._left + data if self._left else data)
 
     def pending(self) -> bool:
         """Bytes that no poll of the socket would show."""
@@ -112,20 +111,26 @@ class NatsSocket:
             raise ConnectionResetError("the server closed the connection")
         return data
 
-    def _frames(self, data: bytes) -> Iterator[Frame]:
-        at = 0
+    def _frames(self, data: bytes) -> list[Frame]:
+        frames, view, at = [], memoryview(data), 0
         while (end := data.find(b"\r\n", at)) >= 0:
-            verb, *words = data[at:end].split()
-            if verb in (b"MSG", b"HMSG"):
-                begin, size = end + 2, int(words[-1])
-                if len(data) < begin + size + 2:
-                    break
-                yield _frame(verb == b"HMSG", words, memoryview(data)[begin : begin + size])
-                at = begin + size + 2
+            words = data[at:end].split()
+            verb = words[0] if words else b""
+            if verb not in (b"MSG", b"HMSG"):
+                at = end + 2
+                self._control(verb, words[1:])
                 continue
-            at = end + 2
-            self._control(verb, words)
-        self._left = data[at:]
+            begin = end + 2
+            stop = begin + int(words[-1])
+            if len(data) < stop + 2:
+                break
+            at = stop + 2
+            payload = view[begin:stop]
+            frames.append(
+                _message(words, payload) if verb == b"MSG" else _message_with_headers(words, payload)
+            )
+        self._left = data[at:] if at < len(data) else b""
+        return frames
 
     def _control(self, verb: bytes, words: list[bytes]) -> None:
         if verb == b"PING":
@@ -136,11 +141,13 @@ class NatsSocket:
             raise BusError(b" ".join(words).decode(errors="replace"))
 
 
-def _frame(has_headers: bool, words: list[bytes], payload: memoryview) -> Frame:
-    """`subject number [reply] [header size] size`."""
-    reply = words[2].decode() if len(words) == 4 + has_headers else ""
-    if not has_headers:
-        return Frame(words[0].decode(), reply, payload)
-    size = int(words[-2])
+def _message(words: list[bytes], payload: memoryview) -> Frame:
+    """`MSG subject number [reply] size`"""
+    return Frame(words[1].decode(), words[3].decode() if len(words) == 5 else "", payload)
+
+
+def _message_with_headers(words: list[bytes], payload: memoryview) -> Frame:
+    """`HMSG subject number [reply] header-size size`"""
+    reply, size = words[3].decode() if len(words) == 6 else "", int(words[-2])
     status = bytes(payload[:size]).split(b"\r\n", 1)[0]
-    return Frame(words[0].decode(), reply, payload[size:], no_responders=b" 503" in status)
+    return Frame(words[1].decode(), reply, payload[size:], no_responders=b" 503" in status)

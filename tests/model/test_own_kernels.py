@@ -28,6 +28,7 @@ from xpod_model.plan import Segment
 from xpod_model.reference import Reference
 from xpod_model.rope import Rope, RopeConfig, rotate
 from xpod_model.sampler import Sampling
+from xpod_policy.holdings import sort_pairs
 
 ROWS = 100
 WIDTHS = [(64, 64), (192, 160), (1024, 512), (320, 1024), (64, 1536), (128, 2048), (64, 4096)]
@@ -311,3 +312,18 @@ def test_programs_want_experts_in_every_layer_and_no_bias(own: Kernels, oracle_d
     half = Reference.load(oracle_dirs["wider-heads-dense-bias"], "bf16").half
     assert isinstance(half._do, OwnOperations)
     assert half._programs is None
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(st.data())
+def test_pairs_are_sorted_as_numpy_sorts_them(own: Kernels, data: st.DataObject) -> None:
+    groups, experts = data.draw(st.integers(2, 6)), data.draw(st.integers(1, 40))
+    tokens, k = data.draw(st.integers(0, 40)), data.draw(st.integers(1, 8))
+    generator = np.random.default_rng(data.draw(st.integers(0, 1 << 30)))
+    keys = generator.integers(0, groups, experts + 1) * experts + np.append(np.arange(experts), 0)
+    keys[-1] = (groups - 1) * experts
+    chosen = generator.integers(-1, experts, (tokens, k))
+    ours, theirs = own.sort_pairs(chosen, keys, groups), sort_pairs(chosen, keys, groups)
+    assert ours[3] == theirs[3]
+    for mine, numpys in zip(ours[:3], theirs[:3], strict=True):
+        assert (mine.tolist(), mine.dtype) == (numpys.tolist(), numpys.dtype)

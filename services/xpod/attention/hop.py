@@ -3,7 +3,8 @@
 One ExpertCall a shard and layer, carrying the rows that the shard serves. Because an expert call is a pure
 function, a call that fails is simply made again elsewhere. It runs on the computing thread and speaks over a line;
 between `begin` and `finish` of one exchange, the thread may compute or begin others. Knows nothing of torch: rows
-are numpy arrays of the model's bits.
+are numpy arrays of the model's bits. What is done for every layer touches little, because between two layers the
+weights that were read have driven everything else out of the caches.
 Source: xDeepServe (2508.02520), attention-to-expert and expert-to-attention exchange.
 """
 
@@ -13,15 +14,18 @@ import math
 import queue
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
 from xpod.common.experts import ExpertDirectory
-from xpod_policy.holdings import MANY, ShardRows
+from xpod_model.kernels import kernels
+from xpod_policy.holdings import MANY, ShardRows, Sort, sort_pairs
 from xpod_proto import ExpertCall, ExpertReply, Message, Tensor, subjects
+from xpod_proto.registry import maker_of
+from xpod_proto.tensor import made_tensor
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.errors import BusClosed, DeadlineExceeded, MessageTooLarge, XpodError
 from xpod_runtime.line import BUS_LIMIT, Answer, Line
@@ -45,6 +49,15 @@ class ShardLost(XpodError):
     code = "shard_lost"
 
 
+_expert_call = maker_of(ExpertCall)
+
+
+def quick_sort() -> Sort:
+    """The quickest way on this machine to sort pairs."""
+    own = kernels()
+    return sort_pairs if own is None else own.sort_pairs
+
+
 @dataclass(slots=True, eq=False)
 class Exchange:
     """One layer's question under way: `rows` `[T, D]`, `experts` `[T, K]`; `out` `[T * K, D]` fills up."""
@@ -61,8 +74,7 @@ class Exchange:
     give_up: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     exchange: Exchange
     part: ShardRows
     deadline: float
@@ -101,19 +113,28 @@ class Hop:
         """Ask for the outputs of `rows` `[T, D]` for their chosen `experts` `[T, K]`."""
         out = np.empty((experts.size, rows.shape[1]), rows.dtype)
         exchange = Exchange(layer, rows, experts, out)
-        self._see_who_is_lost()  # before asking: who is lost now may be back, and be asked
+        if not self._lost.empty():  # before asking: who is lost now may be back, and be asked
+            self._see_who_is_lost()
         self._ask(exchange, experts)
         return exchange
 
     def finish(self, exchange: Exchange) -> Array:
         """The outputs `[T, K, D]`, once they are there. Raises ExpertsUnavailable, BusClosed."""
+        calls = self._calls
         while exchange.calls or exchange.homeless is not None:
             if self._closed:
                 raise BusClosed("the worker is leaving")
             now = time.monotonic()
-            self._expire(now)
-            self._ask_again(exchange, now)
-            self._take(exchange, now)
+            until = math.inf
+            if calls:  # all deadlines are equally long, so the oldest call has the first
+                until = next(iter(calls.values())).deadline
+                if until <= now:
+                    self._expire(now)
+            if exchange.homeless is not None:
+                self._ask_again(exchange, now)
+                until = min(until, exchange.retry_at)
+            if exchange.calls or exchange.homeless is not None:
+                self._take(until - now)
         return exchange.out.reshape(*exchange.experts.shape, -1)
 
     def abandon(self) -> None:
@@ -134,14 +155,21 @@ class Hop:
 
     def _ask(self, exchange: Exchange, wanted: Array, most: int = MANY) -> None:
         """Send the pairs of `wanted` `[T, K]` (negative: not wanted) to who serves them, at most `most` a call."""
-        exchange.version = self._directory.version
-        parts, nobody = self._directory.routing.split(exchange.layer, wanted, exchange.avoid)
+        directory = self._directory
+        exchange.version = directory.version
+        parts, nobody = directory.routing.split(exchange.layer, wanted, exchange.avoid)
+        sure = min(most, self._pairs(exchange, BUS_LIMIT))
+        deadline = time.monotonic() + self._call_timeout
+        whole = Tensor.of(exchange.rows, self._dtype)
         for part in parts:
+            if part.place.size <= sure:
+                self._post(exchange, part, whole, deadline)
+                continue
             fit = self._pairs(exchange, self._line.limit(self._subject(part.shard)))
             for piece in part.cut(min(most, fit), exchange.experts):
-                self._post(exchange, piece)
+                self._post(exchange, piece, whole, deadline)
         self._line.flush()
-        if nobody.any():
+        if nobody is not None:
             now = time.monotonic()
             missed = np.where(nobody, wanted, -1)
             before = exchange.homeless
@@ -152,7 +180,8 @@ class Hop:
     def _ask_again(self, exchange: Exchange, now: float) -> None:
         """Pairs that nobody served: is there somebody by now?"""
         homeless = exchange.homeless
-        if homeless is None or (exchange.version == self._directory.version and now < exchange.retry_at):
+        assert homeless is not None
+        if exchange.version == self._directory.version and now < exchange.retry_at:
             return
         if now >= exchange.give_up:
             raise ExpertsUnavailable(
@@ -161,16 +190,11 @@ class Hop:
         exchange.avoid, exchange.homeless = frozenset(), None
         self._ask(exchange, homeless)
 
-    def _post(self, exchange: Exchange, part: ShardRows) -> None:
-        rows = exchange.rows
-        call = ExpertCall(
-            layer=exchange.layer,
-            rows=Tensor.of(rows if part.rows is None else rows[part.rows], self._dtype),
-            row_of=Tensor.of(part.row_of),
-            expert_of=Tensor.of(part.expert_of),
-        )
+    def _post(self, exchange: Exchange, part: ShardRows, whole: Tensor, deadline: float) -> None:
+        rows = whole if part.rows is None else Tensor.of(exchange.rows[part.rows], self._dtype)
+        call = _expert_call(exchange.layer, rows, _numbers(part.row_of), _numbers(part.expert_of))
         ticket = self._line.post(self._subject(part.shard), call)
-        self._calls[ticket] = _Call(exchange, part, time.monotonic() + self._call_timeout)
+        self._calls[ticket] = _Call(exchange, part, deadline)
         exchange.calls += 1
         self.calls += 1
 
@@ -185,17 +209,13 @@ class Hop:
         row_bytes = int(exchange.rows.shape[1]) * exchange.rows.itemsize + 8
         return max(1, (limit - ENVELOPE) // row_bytes)
 
-    def _take(self, exchange: Exchange, now: float) -> None:
+    def _take(self, seconds: float) -> None:
         """Wait for something to happen, and take it in."""
-        if not exchange.calls and exchange.homeless is None:
-            return
-        until = exchange.retry_at if exchange.homeless is not None else math.inf
-        if self._calls:  # all deadlines are equally long, so the oldest call has the first
-            until = min(until, next(iter(self._calls.values())).deadline)
         with self._compute.resting():
-            arrival = self._line.take(max(0.0, until - now))
+            arrival = self._line.take(max(0.0, seconds))
         self._compute.breathe()
-        self._see_who_is_lost()
+        if not self._lost.empty():
+            self._see_who_is_lost()
         if isinstance(arrival, Answer) and (call := self._calls.pop(arrival.ticket, None)) is not None:
             self._arrived(call, arrival.message)
 
@@ -248,3 +268,8 @@ class Hop:
         for ticket in tickets:
             self._line.forget(ticket)
             self._arrived(self._calls.pop(ticket), error)
+
+
+def _numbers(values: Array) -> Tensor:
+    """int32 `[P]`, contiguous, as it is."""
+    return made_tensor("i32", values.shape, values.data.cast("B"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from xpod_policy.holdings import RoutingTable, unpacked
+from xpod_policy.holdings import RoutingTable, Sort, sort_pairs, unpacked
 from xpod_policy.membership import Change
 from xpod_proto import Holdings, Message
 
@@ -19,8 +19,14 @@ class ExpertDirectory:
     An incarnation's announcements are taken in the order of their version.
     """
 
-    def __init__(self, experts: int, moe_layers: tuple[int, ...], trusted: Callable[[str], bool]) -> None:
-        self.routing = RoutingTable(experts, moe_layers)
+    def __init__(
+        self,
+        experts: int,
+        moe_layers: tuple[int, ...],
+        trusted: Callable[[str], bool],
+        sort: Sort = sort_pairs,
+    ) -> None:
+        self.routing = RoutingTable(experts, moe_layers, sort)
         self.version = 0
         self._trusted = trusted
         self._heard: dict[str, tuple[str, int]] = {}

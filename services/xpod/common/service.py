@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from xpod.common.experts import ExpertDirectory
 from xpod.common.view import PodView
+from xpod_policy.holdings import Sort, sort_pairs
 from xpod_proto import subjects
 from xpod_runtime.actor import Actor
 from xpod_runtime.bus import Bus
@@ -42,9 +43,11 @@ class Service(Actor):
         await self.view.start()
         self.tree.add(ChildSpec("view", self.view.watch))
 
-    async def follow_experts(self, experts: int, moe_layers: tuple[int, ...]) -> ExpertDirectory:
+    async def follow_experts(
+        self, experts: int, moe_layers: tuple[int, ...], sort: Sort = sort_pairs
+    ) -> ExpertDirectory:
         """Keep a directory of who holds which expert; call it before `open_view`."""
-        directory = ExpertDirectory(experts, moe_layers, self.view.trusts)
+        directory = ExpertDirectory(experts, moe_layers, self.view.trusts, sort)
         self.view.listen(directory.on_member)
         await self.listen(subjects.holdings(self.pod), control=True, handler=directory.on_holdings)
         return directory

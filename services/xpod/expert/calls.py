@@ -13,10 +13,11 @@ import numpy as np
 
 from xpod_model.experts import ExpertSet
 from xpod_proto import ExpertCall, Tensor
+from xpod_proto.tensor import made_tensor
 from xpod_runtime.line import Incoming
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """`message` fits the model but for its indices; `origin` is who gets the `[P, D]` results."""
 
@@ -55,17 +56,14 @@ class CallQueue:
 
 def run_merged(experts: ExpertSet, calls: list[Call]) -> list[Tensor]:
     """The results of calls of one layer, `[P, D]` each. Raises MissingExpert; IndexError for no such row or expert."""
-    messages = [call.message for call in calls]
-    first = messages[0]
     if len(calls) == 1:
-        count, parts = first.rows.shape[0], (first.rows.data, first.row_of.data, first.expert_of.data)
-    else:
-        count = sum(message.rows.shape[0] for message in messages)
-        rows, expert_of = (
-            b"".join(part) for part in zip(*((m.rows.data, m.expert_of.data) for m in messages), strict=True)
-        )
-        parts = rows, _row_of(messages), expert_of
-    out = experts.serve(first.layer, count, *(bytes(part) for part in parts))
+        return [_run_one(experts, calls[0].message)]
+    messages = [call.message for call in calls]
+    first, count = messages[0], sum(message.rows.shape[0] for message in messages)
+    rows, expert_of = (
+        b"".join(part) for part in zip(*((m.rows.data, m.expert_of.data) for m in messages), strict=True)
+    )
+    out = experts.serve(first.layer, count, rows, _row_of(messages), expert_of)
     results, begin, width = [], 0, first.rows.shape[1]
     size = len(out) // sum(call.pairs for call in calls)
     for call in calls:
@@ -73,6 +71,12 @@ def run_merged(experts: ExpertSet, calls: list[Call]) -> list[Tensor]:
         results.append(Tensor(first.rows.dtype, (call.pairs, width), memoryview(out)[begin:end]))
         begin = end
     return results
+
+
+def _run_one(experts: ExpertSet, call: ExpertCall) -> Tensor:
+    rows, of, expert_of = call.rows, call.row_of.data, call.expert_of.data
+    out = experts.serve(call.layer, rows.shape[0], bytes(rows.data), bytes(of), bytes(expert_of))
+    return made_tensor(rows.dtype, (call.expert_of.shape[0], rows.shape[1]), out)
 
 
 def _row_of(messages: list[ExpertCall]) -> bytes:

@@ -15,10 +15,12 @@ from xpod_model.errors import MissingExpert
 from xpod_model.experts import ExpertSet
 from xpod_model.memory import give_back_memory
 from xpod_proto import ErrorReply, ExpertCall, ExpertReply
+from xpod_proto.registry import maker_of
 from xpod_runtime.compute import IDLE_SECONDS, ComputeThread
 from xpod_runtime.line import Arrival, Incoming, Line
 
 log = structlog.get_logger(__name__)
+_expert_reply = maker_of(ExpertReply)
 DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 
@@ -113,7 +115,7 @@ class CallServer:
             return
         computed = _microseconds(time.monotonic() - began)
         for call, result in zip(calls, results, strict=True):
-            reply = ExpertReply(result, _microseconds(began - call.arrived), computed)
+            reply = _expert_reply(result, _microseconds(began - call.arrived), computed)
             self._line.answer(call.origin, reply)
         self.served += len(calls)
 

@@ -1,5 +1,6 @@
 """The kernels as methods on tensors. It knows tensors' addresses and oneDNN's packed weights, not models."""
 
+import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from xpod_model.kernels.choose import add_choose
 from xpod_model.kernels.gated import add_experts, add_serve, add_silu_mul
 from xpod_model.kernels.heads import add_heads
 from xpod_model.kernels.machine import Kernel, Machine
+from xpod_model.kernels.pairs import ARGUMENTS as PAIRS_ARGUMENTS
+from xpod_model.kernels.pairs import add_sort_pairs
 from xpod_model.kernels.probe import telling_rows
 from xpod_model.kernels.product import PANEL, add_product
 from xpod_model.kernels.rows import add_add_norm, add_combine, add_norm_row
@@ -22,6 +25,9 @@ from xpod_model.kernels.sequence import add_sequence
 from xpod_model.kernels.team import kernel_threads
 
 Int32s = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
+SortedPairs = tuple[Ints, Int32s, Int32s, list[int]]
+"""Places among the pairs as they were, their tokens, their experts, and where each group begins."""
 
 # oneDNN sums a block of K apart; which of these it takes for a shape is found out by comparing
 BLOCKS = (512, 1024)
@@ -51,7 +57,7 @@ class Kernels:
         self._add_norm, self._combine, self._choose = self._get("add_norm", "combine", "choose")
         self._heads, self._attend = self._get("heads", "attend")
         self.address, self.run = self._machine.address, self._machine.run
-        self.serve = self._machine.serve()
+        self.serve, self._sort_pairs = self._machine.serve(), self._machine.function("sort_pairs")
         self._blocks: dict[tuple[int, int], int] = {}
 
     def _get(self, *names: str) -> tuple[Kernel, ...]:
@@ -232,6 +238,20 @@ class Kernels:
             threads=kernel_threads(),
         )
 
+    def sort_pairs(self, experts: Ints, keys: Ints, groups: int) -> SortedPairs:
+        """experts [T, K] of which -1 are not wanted, keys [E + 1] below groups * E; see `kernels.pairs`."""
+        (tokens, k), count = experts.shape, experts.size
+        out = np.empty(2 * count, np.int64)
+        scratch = np.zeros(groups * len(keys), np.int64)
+        at, pairs = scratch.ctypes.data, out.ctypes.data
+        values = (ctypes.c_int64 * PAIRS_ARGUMENTS)(
+            experts.ctypes.data, tokens, k, keys.ctypes.data, groups, len(keys) - 1, at + 8 * groups,
+            pairs, pairs + 8 * count, pairs + 12 * count,
+        )  # fmt: skip
+        self._sort_pairs(ctypes.addressof(values))
+        numbers = out[count:].view(np.int32)
+        return out[:count], numbers[:count], numbers[count:], scratch[:groups].tolist()
+
 
 def _module() -> ir.Module:
     module = ir.Module("xpod")
@@ -240,7 +260,7 @@ def _module() -> ir.Module:
     add_serve(module)
     add_add_norm(module, norm)
     add_heads(module, norm)
-    for add in (add_combine, add_choose, add_attend, add_sequence):
+    for add in (add_combine, add_choose, add_attend, add_sequence, add_sort_pairs):
         add(module)
     return module
 

@@ -93,7 +93,9 @@ class Machine:
         """A program, by its address; `threads` share those of its steps that may be shared."""
         team = self._team(threads) if threads > 1 else None
         address = 0 if team is None else team.take()
-        values = (ctypes.c_int64 * 3)(program, steps, address)  # a name of its own: an address keeps nothing alive
+        values = (ctypes.c_int64 * 3)(
+            program, steps, address
+        )  # a name of its own: an address keeps nothing alive
         try:
             self._sequence(ctypes.addressof(values))
         finally:

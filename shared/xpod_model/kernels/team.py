@@ -12,18 +12,17 @@ import torch
 from xpod_model.kernels.sequence import TEAM_BYTES
 
 ALIGNED = 64
-_chosen = 0
+_chosen = [0]
 
 
 def set_kernel_threads(count: int) -> None:
-    """So many threads share a kernel's work from now on, whatever torch's own operations have."""
-    global _chosen
-    _chosen = count
+    """So many threads share a kernel's work from now on, whatever torch's own operations have; 0: as many as these."""
+    _chosen[0] = count
 
 
 def kernel_threads() -> int:
     """As chosen, or as many as torch has."""
-    return _chosen or torch.get_num_threads()
+    return _chosen[0] or torch.get_num_threads()
 
 
 class Team:

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from xpod.attention.hop import Hop
+from xpod.attention.hop import Hop, quick_sort
 from xpod.cli.bench.hop.watched import WatchedFrames, WatchedLine
 from xpod.cli.bench.own_pod import OwnPod
 from xpod.cli.errors import CliError
@@ -37,7 +37,7 @@ class Attention:
         self._bus, self._pod, self._config = bus, state.pod, config
         self._shards = sum(member.kind == "expert" for member in state.members)
         self.view = PodView(bus, state.pod)
-        self.directory = ExpertDirectory(config.experts, config.moe_layers, self.view.trusts)
+        self.directory = ExpertDirectory(config.experts, config.moe_layers, self.view.trusts, quick_sort())
         self.compute = ComputeThread()
         memory = shared_directory(state.pod)
         self.frames = memory.is_dir()
