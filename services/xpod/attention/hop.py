@@ -21,8 +21,7 @@ import numpy.typing as npt
 import structlog
 
 from xpod.common.experts import ExpertDirectory
-from xpod_model.kernels import kernels
-from xpod_policy.holdings import MANY, ShardRows, Sort, sort_pairs
+from xpod_policy.holdings import MANY, ShardRows
 from xpod_proto import ExpertCall, ExpertReply, Message, Tensor, subjects
 from xpod_proto.registry import maker_of
 from xpod_proto.tensor import made_tensor
@@ -50,12 +49,6 @@ class ShardLost(XpodError):
 
 
 _expert_call = maker_of(ExpertCall)
-
-
-def quick_sort() -> Sort:
-    """The quickest way on this machine to sort pairs."""
-    own = kernels()
-    return sort_pairs if own is None else own.sort_pairs
 
 
 @dataclass(slots=True, eq=False)

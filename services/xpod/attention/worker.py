@@ -17,9 +17,10 @@ import torch
 from pydantic import Field
 
 from xpod.attention.engine import Engine, Step
-from xpod.attention.hop import Hop, quick_sort
+from xpod.attention.hop import Hop
 from xpod.attention.pool import PoolClient
 from xpod.attention.sequence import Sequence
+from xpod.attention.sorting import quickest_sort
 from xpod.common.service import Service
 from xpod_model.attention_half import AttentionHalf
 from xpod_model.checkpoint import Checkpoint
@@ -84,7 +85,7 @@ class Worker(Service):
         half = await self.compute.run(self._load_half, checkpoint)
         dtype = half.kv_spec().dtype
         self.fingerprint = await self.compute.run(numerics_fingerprint, dtype)
-        directory = await self.follow_experts(half.config.experts, half.config.moe_layers, quick_sort())
+        directory = await self.follow_experts(half.config.experts, half.config.moe_layers, quickest_sort())
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
         self.line = self.open_line()
         self.hop = Hop(self.line, self.pod, directory, dtype, self.compute)

@@ -17,8 +17,8 @@ def add_sort_pairs(module: ir.Module) -> None:
     """`sort_pairs([chosen, tokens, K, keys, groups, experts, counts, place, token_of, expert_of])`.
 
     chosen int64 [tokens, K], an expert or -1; keys int64 [experts + 1], the last for -1, each below groups * experts.
-    counts int64 [groups * experts], all 0, is scratch, in front of which int64 [groups] take where each group of `experts`
-    keys begins. place int64, token_of and expert_of int32, each [tokens * K].
+    counts int64 [groups * experts], all 0, is scratch, in front of which int64 [groups] take where each group of
+    `experts` keys begins. place int64, token_of and expert_of int32, each [tokens * K].
     """
     code = Code(module, "sort_pairs", [POINTER])
     b, zero = code.b, code.number(0)

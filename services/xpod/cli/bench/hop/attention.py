@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from xpod.attention.hop import Hop, quick_sort
+from xpod.attention.hop import Hop
 from xpod.cli.bench.hop.watched import WatchedFrames, WatchedLine
 from xpod.cli.bench.own_pod import OwnPod
 from xpod.cli.errors import CliError
@@ -33,11 +33,13 @@ class Attention:
     """`hop` is for the thread of `compute`."""
 
     def __init__(self, pod: OwnPod, bus: Bus, config: ModelConfig) -> None:
+        from xpod.attention.sorting import quickest_sort  # with it comes torch
+
         state = pod.state()
         self._bus, self._pod, self._config = bus, state.pod, config
         self._shards = sum(member.kind == "expert" for member in state.members)
         self.view = PodView(bus, state.pod)
-        self.directory = ExpertDirectory(config.experts, config.moe_layers, self.view.trusts, quick_sort())
+        self.directory = ExpertDirectory(config.experts, config.moe_layers, self.view.trusts, quickest_sort())
         self.compute = ComputeThread()
         memory = shared_directory(state.pod)
         self.frames = memory.is_dir()
