@@ -34,31 +34,30 @@ class ExpertKernel:
         self._tables = addresses
         self._known: dict[int, tuple[int, int]] = {}  # layer -> experts, address of the table
         gate_up, down = products
-        self._width = down.n
         self._scratch = [np.empty((MOST_PAIRS, width), np.uint16) for width in (gate_up.k, gate_up.n, down.k)]
+        self._row_bytes = 2 * gate_up.k
         self._fields = (ctypes.c_int64 * FIELDS)()
         places = [part.ctypes.data for part in self._scratch]
         self._fields[HIDDEN:OUT] = [gate_up.k, down.k, gate_up.block, down.block, *places]
         self._at = ctypes.addressof(self._fields)
 
-    def serve(self, layer: int, count: int, rows: bytes, row_of: bytes, expert_of: bytes) -> bytearray | None:
-        """rows [count, D] bf16, row_of and expert_of [P] int32 -> [P, D] bf16, all as bytes of just these sizes.
+    def serve(self, layer: int, rows: bytes, row_of: bytes, expert_of: bytes, out: memoryview) -> bool:
+        """rows [R, D] bf16, row_of and expert_of [P] int32 -> out [P, D] bf16, all as bytes of just these sizes.
 
-        None for what another way has to do: many pairs, another order than that of experts, experts that are not held.
+        False for what another way has to do: many pairs, another order than that of experts, experts that are not held.
         Raises IndexError for a row or expert that does not exist.
         """
         known, pairs = self._table(layer), len(expert_of) // 4
         if known is None or pairs > MOST_PAIRS or kernel_threads() > 1:
-            return None
+            return False
         experts, table = known
-        out = bytearray(2 * pairs * self._width)
         fields = self._fields
-        fields[STATUS:EXPERT_OF] = [0, count, 0, 0, experts, table, FEW_ROWS, pairs]
+        fields[STATUS:EXPERT_OF] = [0, len(rows) // self._row_bytes, 0, 0, experts, table, FEW_ROWS, pairs]
         at = ctypes.addressof((ctypes.c_char * len(out)).from_buffer(out)) if out else 0
         self._serve(self._at, rows, row_of, expert_of, at)
         if fields[STATUS] & NO_SUCH:
             raise IndexError("no such row or expert")
-        return out if fields[STATUS] == 0 else None
+        return bool(fields[STATUS] == 0)
 
     def _table(self, layer: int) -> tuple[int, int] | None:
         known = self._known.get(layer)

@@ -23,7 +23,6 @@ from xpod_model.tensors import resolve_dtype
 
 Ints = npt.NDArray[np.integer[Any]]
 Indices = Tensor | Ints
-Buffer = bytearray | memoryview
 
 # experts are activated together while their products fit into a core's L2 cache: few small operations, no slow copies
 GROUP_PAIRS = 256
@@ -69,6 +68,11 @@ class ExpertSet:
             if self._quick is None:
                 self._quick = ExpertKernel(self._addresses, mlp.products)
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self._checkpoint.config.hidden * self.dtype.itemsize
+
     def load_all(self) -> None:
         """Hold every expert of the model."""
         config = self._checkpoint.config
@@ -104,23 +108,22 @@ class ExpertSet:
         # index_copy_ would save the list of places, but it copies element by element
         return torch.index_select(in_order, 0, torch.from_numpy(places).to(rows.device), out=out)
 
-    def serve(self, layer: int, count: int, rows: bytes, row_of: bytes, expert_of: bytes) -> Buffer:
-        """`run` on bytes, which is quicker for one call of few pairs: rows [count, D] -> [P, D] in the model's dtype.
+    def serve(self, layer: int, rows: bytes, row_of: bytes, expert_of: bytes, out: memoryview) -> None:
+        """`run` on bytes, which is quicker for one call of few pairs: rows [R, D] -> out [P, D].
 
-        Indices are int32; sizes are the caller's to check. Raises IndexError for a row or expert that does not exist,
+        Rows are in the model's dtype, indices int32; sizes are the caller's to check. Raises IndexError for a row or expert that does not exist,
         and MissingExpert.
         """
-        if self._quick is not None:
-            out = self._quick.serve(layer, count, rows, row_of, expert_of)
-            if out is not None:
-                return out
+        if self._quick is not None and self._quick.serve(layer, rows, row_of, expert_of, out):
+            return
+        count = len(rows) // self.row_bytes
         kind = np.uint16 if self.dtype == torch.bfloat16 else np.float32
         x = np.frombuffer(rows, kind).reshape(count, -1)
         of, experts = np.frombuffer(row_of, np.int32), np.frombuffer(expert_of, np.int32)
         total = self._checkpoint.config.experts
         if min(of.min(), experts.min()) < 0 or of.max() >= count or experts.max() >= total:
             raise IndexError("no such row or expert")
-        return to_bits(self.run(layer, from_bits(x, self.dtype, self.device), of, experts)).data.cast("B")
+        out[:] = to_bits(self.run(layer, from_bits(x, self.dtype, self.device), of, experts)).data.cast("B")
 
     def _run_sorted(self, layer: int, rows: Tensor, row_of: Ints, experts: Ints, out: Tensor) -> None:
         """Pairs in order of their experts -> out [P, D]."""

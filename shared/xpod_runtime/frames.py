@@ -19,7 +19,7 @@ from xpod_proto import DecodeError, Framed, Message, decode, size_of
 from xpod_proto.tensor import Buffer
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import FrameLost
-from xpod_runtime.frames_arena import Arena, Room
+from xpod_runtime.frames_arena import Arena, Lent, Room
 from xpod_runtime.frames_directory import host_token, sweep
 from xpod_runtime.frames_segment import ForeignSegment, segment_path
 from xpod_runtime.wire import Pieces
@@ -42,11 +42,13 @@ class Frames:
         """Subjects, and from when on they get frames."""
         self._theirs: dict[int, ForeignSegment] = {}
         self._barred = False
+        self._lent: Lent | None = None
         sweep(directory)
         self._arena = Arena(directory, room or Room())
 
     def close(self) -> None:
         self._near.clear()
+        self._lent = None
         self._arena.close()
         while self._theirs:
             self._theirs.popitem()[1].close()
@@ -82,12 +84,31 @@ class Frames:
 
     def put(self, subject: str, pieces: Pieces) -> Framed | None:
         """A frame for whoever listens at `subject`; None when it is far, the bytes are few or there is no room."""
-        if subject not in self._near and not subject.endswith(self._mark):
-            return None
+        lent, self._lent = self._lent, None
+        if lent is not None and (framed := lent.complete(pieces)) is not None:
+            return framed
+        if lent is not None:
+            lent.drop()
         size = size_of(pieces)
-        if size < self._least or self._near.get(subject, 0.0) > time.monotonic():
-            return None
-        return self._arena.put(pieces, size)
+        return self._arena.put(pieces, size) if self._frames_go(subject, size) else None
+
+    def lend(self, subject: str, size: int) -> memoryview | None:
+        """Memory for the larger part of the next message, which goes to `subject`; None when it is not to be a frame.
+
+        What is put next is that message or lets the memory go.
+        """
+        if self._lent is not None:
+            self._lent.drop()
+            self._lent = None
+        if self._frames_go(subject, size):
+            self._lent = self._arena.lend(size)
+        return None if self._lent is None else self._lent.view
+
+    def _frames_go(self, subject: str, size: int) -> bool:
+        if size < self._least:
+            return False
+        since = self._near.get(subject)
+        return subject.endswith(self._mark) if since is None else since <= time.monotonic()
 
     def decode(self, data: Buffer) -> Message:
         """The message in `data`, or in the frame that it points to, whose place is then free.
@@ -99,7 +120,7 @@ class Frames:
 
     def _read(self, framed: Framed) -> Message:
         segment = self._theirs.get(framed.segment) or self._open(framed.segment)
-        message = segment.read(framed.offset, framed.size, framed.sequence, decode)
+        message = segment.read(framed, decode)
         if isinstance(message, Framed):
             raise DecodeError("a frame in a frame")
         return message
@@ -142,6 +163,9 @@ class NoFrames:
 
     def put(self, subject: str, pieces: Pieces) -> None:
         """All goes over the bus."""
+
+    def lend(self, subject: str, size: int) -> None:
+        """It would have to be copied anyway."""
 
     def decode(self, data: Buffer) -> Message:
         message = decode(data)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import structlog
 
-from xpod_proto import Framed
+from xpod_proto import Framed, size_of
 from xpod_runtime.frames_ring import Place
-from xpod_runtime.frames_segment import HEADER, Segment
+from xpod_runtime.frames_segment import HEADER, MARGIN, Segment
 from xpod_runtime.wire import Pieces
 
 MIB = 1024 * 1024
@@ -37,6 +37,28 @@ class Room:
     """When there was no memory for a segment, none is tried for so long."""
 
 
+@dataclass(slots=True, eq=False)
+class Lent:
+    """Memory that becomes a part of a frame: `view` is for whoever makes the message."""
+
+    segment: Segment
+    place: Place
+    view: memoryview
+
+    def complete(self, pieces: Pieces) -> Framed | None:
+        """The frame of these pieces, of which the view is one; None where they are not like that."""
+        index = next((i for i, piece in enumerate(pieces) if piece is self.view), -1)
+        before, after = pieces[:index], pieces[index + 1 :]
+        if index < 0 or max(size_of(before), size_of(after)) > MARGIN:
+            return None
+        skip, size = self.segment.complete(self.place, before, len(self.view), after)
+        return Framed(self.segment.number, self.place.offset, size, self.place.sequence, skip)
+
+    def drop(self) -> None:
+        """It became nothing."""
+        self.segment.drop(self.place)
+
+
 class Arena:
     """Takes no memory before the first frame."""
 
@@ -50,18 +72,36 @@ class Arena:
         self._closed = False
 
     def put(self, pieces: Pieces, size: int) -> Framed | None:
-        """A frame of these `size` bytes; None when there is no room. The first segment with room takes it."""
+        """A frame of these `size` bytes; None when there is no room."""
+        found = self._place(HEADER + size)
+        if found is None:
+            return None
+        segment, place = found
+        segment.write(place, pieces, size)
+        return Framed(segment.number, place.offset, size, place.sequence)
+
+    def _place(self, size: int) -> tuple[Segment, Place] | None:
+        """Room for `size` bytes, headers among them. The first segment that has it gives it."""
         now = time.monotonic()
         if len(self._segments) > 1:
             self._give_back(now)
         for index, segment in enumerate(self._segments):
-            place = segment.ring.take(HEADER + size, self._sequence + 1, now)
+            place = segment.ring.take(size, self._sequence + 1, now)
             if place is not None:
                 self._used[index] = now
-                return self._write(segment, place, pieces, size)
-        grown = self._grow(HEADER + size, now)
-        place = grown.ring.take(HEADER + size, self._sequence + 1, now) if grown else None
-        return self._write(grown, place, pieces, size) if grown and place else None
+                self._sequence = place.sequence
+                return segment, place
+        grown = self._grow(size, now)
+        place = grown.ring.take(size, self._sequence + 1, now) if grown else None
+        if grown is None or place is None:
+            return None
+        self._sequence = place.sequence
+        return grown, place
+
+    def lend(self, size: int) -> Lent | None:
+        """Memory for `size` bytes of a frame to come; None when there is no room."""
+        found = self._place(HEADER + 2 * MARGIN + size)
+        return Lent(*found, found[0].lend(found[1], size)) if found else None
 
     def close(self) -> None:
         """Gives all memory back; there are no frames afterwards."""
@@ -71,11 +111,6 @@ class Arena:
 
     def __len__(self) -> int:
         return len(self._segments)
-
-    def _write(self, segment: Segment, place: Place, pieces: Pieces, size: int) -> Framed:
-        self._sequence = place.sequence
-        segment.write(place, pieces, size)
-        return Framed(segment.number, place.offset, size, place.sequence)
 
     def _grow(self, needed: int, now: float) -> Segment | None:
         taken = sum(each.ring.size for each in self._segments)

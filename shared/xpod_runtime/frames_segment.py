@@ -15,15 +15,19 @@ import os
 import secrets
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from xpod_proto import Framed, size_of
 from xpod_runtime.errors import FrameLost
 from xpod_runtime.frames_ring import LINE, Place, Ring
 from xpod_runtime.wire import Pieces
 
 SUFFIX = ".frames"
 HEADER = 64
+MARGIN = 64
+"""Room on each side of what is lent, for the rest of its message."""
 _MAGIC = 0x7866_7261_6D65_0001
 _HEAD = struct.Struct("<QQQ")  # magic, sequence, length
 _NUMBER = struct.Struct("<Q")
@@ -50,18 +54,44 @@ class Segment:
     def write(self, place: Place, pieces: Pieces, size: int) -> None:
         """Puts a frame of `size` bytes in its place."""
         self._withdraw(place)
-        at = place.offset + HEADER
+        self._fill(place.offset + HEADER, pieces)
+        self._publish(place, size)
+
+    def lend(self, place: Place, size: int) -> memoryview:
+        """The memory of `size` bytes, MARGIN bytes behind the frame's beginning, for whoever makes its message."""
+        self._withdraw(place)
+        begin = place.offset + HEADER + MARGIN
+        return self._view[begin : begin + size]
+
+    def complete(self, place: Place, before: Pieces, lent: int, after: Pieces) -> tuple[int, int]:
+        """Puts the rest around the `lent` bytes, at most MARGIN on each side; returns the frame's `skip` and size."""
+        head, tail = size_of(before), size_of(after)
+        begin = place.offset + HEADER + MARGIN
+        self._fill(begin - head, before)
+        self._fill(begin + lent, after)
+        self._publish(place, head + lent + tail)
+        return MARGIN - head, head + lent + tail
+
+    def drop(self, place: Place) -> None:
+        """Nobody gets this frame."""
+        self._withdraw(place)
+        _NUMBER.pack_into(self._map, place.offset + _READ_AT, place.sequence)
+
+    def _fill(self, at: int, pieces: Pieces) -> None:
         for piece in pieces:
             end = at + len(piece)
             self._view[at:end] = piece
             at = end
+
+    def _publish(self, place: Place, size: int) -> None:
         _NUMBER.pack_into(self._map, place.offset + _READ_AT, 0)
         _HEAD.pack_into(self._map, place.offset, _MAGIC, place.sequence, size)
 
     def close(self) -> None:
         """Ends it; whoever has it mapped may finish reading."""
         self._view.release()
-        self._map.close()
+        with suppress(BufferError):  # somebody still has what was lent; it goes with them
+            self._map.close()
         self._remove()
 
     def _was_read(self, place: Place) -> bool:
@@ -87,13 +117,20 @@ class ForeignSegment:
             os.close(descriptor)
         self._view = memoryview(self._map)
 
-    def read(self, offset: int, size: int, sequence: int, take: Callable[[memoryview], T]) -> T:
+    def read(self, framed: Framed, take: Callable[[memoryview], T]) -> T:
         """What `take` makes of a frame's bytes, which it must copy. Raises FrameLost when the frame is not there."""
-        if offset % LINE or not 0 <= offset <= len(self._map) - HEADER - size or size < 0 or sequence <= 0:
+        offset, size, sequence = framed.offset, framed.size, framed.sequence
+        begin = offset + HEADER + framed.skip
+        if (
+            offset % LINE
+            or min(offset, size, framed.skip) < 0
+            or begin + size > len(self._map)
+            or sequence <= 0
+        ):
             raise FrameLost(f"no frame can be at {offset}")
         self._check(offset, size, sequence)
         try:
-            taken = take(self._view[offset + HEADER : offset + HEADER + size])
+            taken = take(self._view[begin : begin + size])
         except Exception:
             self._check(offset, size, sequence)  # overwritten bytes are lost, not bad
             self._mark_read(offset, sequence)

@@ -113,6 +113,10 @@ class NatsLine(Line):
         except BusError as error:
             log.warning("answer lost", message=type(message).__name__, code=error.code, error=str(error))
 
+    def lend(self, call: Incoming, size: int) -> memoryview:
+        view = self._frames.lend(call.reply, size)
+        return super().lend(call, size) if view is None else view
+
     def take(self, timeout: float | None) -> Arrival | None:
         if self._outgoing:
             self.flush()

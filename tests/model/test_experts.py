@@ -177,7 +177,8 @@ def test_served_as_bytes_it_is_the_same(experts: ExpertSet) -> None:
     bits = to_bits(x).tobytes()
     for order in (in_order, torch.arange(40), in_order[:1]):  # the middle one is in no order
         lists = [part[order].numpy().astype(np.int32).tobytes() for part in (row_of, expert_of)]
-        served = experts.serve(1, 9, bits, *lists)
+        served = bytearray(len(order) * experts.row_bytes)
+        experts.serve(1, bits, *lists, memoryview(served))
         assert bytes(served) == to_bits(experts.run(1, x, row_of[order], expert_of[order])).tobytes()
 
 
@@ -186,4 +187,4 @@ def test_served_rows_and_experts_must_exist(experts: ExpertSet, row: int, expert
     x, _, _ = call(experts, 9, 1)
     lists = [np.array(part, np.int32).tobytes() for part in ([0, row, 1], [0, expert, 1])]
     with pytest.raises(IndexError):
-        experts.serve(1, 9, to_bits(x).tobytes(), *lists)
+        experts.serve(1, to_bits(x).tobytes(), *lists, memoryview(bytearray(3 * experts.row_bytes)))

@@ -188,10 +188,10 @@ def test_bytes_that_change_while_they_are_read_are_lost(frames_directory: Path) 
         raise DecodeError("half old, half new")
 
     with pytest.raises(FrameLost):
-        other.read(place.offset, 3, 1, overtaken)
+        other.read(Framed(own.number, place.offset, 3, 1), overtaken)
     with pytest.raises(FrameLost):
-        other.read(place.offset, 3, 2, misread)
-    assert other.read(place.offset, 3, 3, bytes) == b"new"
+        other.read(Framed(own.number, place.offset, 3, 2), misread)
+    assert other.read(Framed(own.number, place.offset, 3, 3), bytes) == b"new"
     other.close()
     own.close()
 
@@ -318,3 +318,47 @@ async def test_what_a_killed_process_leaves_is_swept_and_what_was_open_can_be_re
     assert len(reader._theirs) == 1  # the dead one's memory is given back
     late.close()
     reader.close()
+
+
+def lent_reply(sender: Frames, size: int, fill: int = 7) -> list[memoryview | bytes | bytearray]:
+    view = sender.lend("near", size)
+    assert view is not None
+    view[:] = bytes([fill]) * size
+    return list(pieces_of(ExpertReply(Tensor("u8", (size,), view), 1 << 40, fill)))
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 100_000, 3 * MIB])
+def test_what_was_lent_is_read(frames_directory: Path, size: int) -> None:
+    sender, reader = pair(frames_directory)
+    for fill in range(5):
+        framed = sure(sender.put("near", lent_reply(sender, size, fill)))
+        whole = ExpertReply(Tensor("u8", (size,), bytes([fill]) * size), 1 << 40, fill)
+        assert framed.skip > 0
+        assert reader.decode(encode(framed)) == whole
+    sender.close()
+    reader.close()
+
+
+def test_lent_memory_goes_with_the_next_message_or_is_given_back(frames_directory: Path) -> None:
+    sender, reader = pair(frames_directory, room=ONE)
+    pieces = lent_reply(sender, 10)
+    assert reader.decode(encode(sure(put(sender, reply(10, 8))))) == reply(10, 8)  # another message was put
+    late = sure(sender.put("near", pieces))
+    assert late.skip == 0  # copied like any
+    reader.decode(encode(late))
+    for _ in range(100):  # more than there is room for
+        assert sender.lend("near", MIB // 10) is not None
+    long = [b"x" * 65, *lent_reply(sender, 10)]
+    assert sure(sender.put("near", long)).skip == 0  # does not fit around it
+    sender.close()
+    reader.close()
+
+
+def test_nobody_far_is_lent_anything(frames_directory: Path) -> None:
+    sender, reader = pair(frames_directory)
+    assert sender.lend("far", 10) is None
+    assert Frames(frames_directory, least=100).lend(sender.mark, 99) is None
+    sender.lend("near", 10)
+    sender.close()
+    reader.close()
+    assert files(frames_directory) == []

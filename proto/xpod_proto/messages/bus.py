@@ -59,9 +59,11 @@ class Credit(Message):
 
 @message(6)
 class Framed(Message):
-    """A message that lies in memory: `size` bytes behind the header at `offset` of the file numbered `segment`."""
+    """A message that lies in memory: `size` bytes of the file numbered `segment`, `skip` bytes behind the header at
+    `offset`."""
 
     segment: Count
     offset: Count
     size: Count
     sequence: Count
+    skip: Count = 0

@@ -7,6 +7,7 @@ waits for more calls, and it changes no result, because every row's output depen
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from xpod_model.experts import ExpertSet
 from xpod_proto import ExpertCall, Tensor
 from xpod_proto.tensor import made_tensor
 from xpod_runtime.line import Incoming
+
+Lend = Callable[[Incoming, int], memoryview]
+"""Memory of so many bytes for the answer to a call."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,29 +58,35 @@ class CallQueue:
         return taken
 
 
-def run_merged(experts: ExpertSet, calls: list[Call]) -> list[Tensor]:
-    """The results of calls of one layer, `[P, D]` each. Raises MissingExpert; IndexError for no such row or expert."""
+def run_merged(experts: ExpertSet, calls: list[Call], lend: Lend) -> list[Tensor]:
+    """The results of calls of one layer, `[P, D]` each; that of a single one in memory that `lend` gives for it.
+
+    Raises MissingExpert; IndexError for no such row or expert.
+    """
     if len(calls) == 1:
-        return [_run_one(experts, calls[0].message)]
+        return [_run_one(experts, calls[0], lend)]
     messages = [call.message for call in calls]
-    first, count = messages[0], sum(message.rows.shape[0] for message in messages)
+    first = messages[0]
     rows, expert_of = (
         b"".join(part) for part in zip(*((m.rows.data, m.expert_of.data) for m in messages), strict=True)
     )
-    out = experts.serve(first.layer, count, rows, _row_of(messages), expert_of)
+    size = experts.row_bytes
+    out = memoryview(bytearray(sum(call.pairs for call in calls) * size))
+    experts.serve(first.layer, rows, _row_of(messages), expert_of, out)
     results, begin, width = [], 0, first.rows.shape[1]
-    size = len(out) // sum(call.pairs for call in calls)
     for call in calls:
         end = begin + call.pairs * size
-        results.append(Tensor(first.rows.dtype, (call.pairs, width), memoryview(out)[begin:end]))
+        results.append(Tensor(first.rows.dtype, (call.pairs, width), out[begin:end]))
         begin = end
     return results
 
 
-def _run_one(experts: ExpertSet, call: ExpertCall) -> Tensor:
-    rows, of, expert_of = call.rows, call.row_of.data, call.expert_of.data
-    out = experts.serve(call.layer, rows.shape[0], bytes(rows.data), bytes(of), bytes(expert_of))
-    return made_tensor(rows.dtype, (call.expert_of.shape[0], rows.shape[1]), out)
+def _run_one(experts: ExpertSet, call: Call, lend: Lend) -> Tensor:
+    message = call.message
+    rows, of, expert_of = message.rows, message.row_of.data, message.expert_of.data
+    out = lend(call.origin, call.pairs * experts.row_bytes)
+    experts.serve(message.layer, bytes(rows.data), bytes(of), bytes(expert_of), out)
+    return made_tensor(rows.dtype, (call.pairs, rows.shape[1]), out)
 
 
 def _row_of(messages: list[ExpertCall]) -> bytes:

@@ -104,7 +104,7 @@ class CallServer:
     def _run(self, calls: list[Call]) -> None:
         began = time.monotonic()
         try:
-            results = run_merged(self._experts, calls)
+            results = run_merged(self._experts, calls, self._line.lend)
         except (MissingExpert, IndexError) as error:
             if len(calls) == 1:
                 code = "missing_expert" if isinstance(error, MissingExpert) else "bad_request"
