@@ -17,6 +17,7 @@ from xpod_model.expert_kernel import Addresses, ExpertKernel
 from xpod_model.families.base import mlp_shapes
 from xpod_model.kernels import FEW_ROWS, kernels
 from xpod_model.kernels.library import Product
+from xpod_model.linear import missing_rows
 from xpod_model.mlp import GatedMlp, run_gated
 from xpod_model.scratch import Scratch
 from xpod_model.tensors import resolve_dtype
@@ -111,8 +112,8 @@ class ExpertSet:
     def serve(self, layer: int, rows: bytes, row_of: bytes, expert_of: bytes, out: memoryview) -> None:
         """`run` on bytes, which is quicker for one call of few pairs: rows [R, D] -> out [P, D].
 
-        Rows are in the model's dtype, indices int32; sizes are the caller's to check. Raises IndexError for a row or expert that does not exist,
-        and MissingExpert.
+        Rows are in the model's dtype, indices int32; sizes are the caller's to check. Raises IndexError for a row or
+        expert that does not exist, and MissingExpert.
         """
         if self._quick is not None and self._quick.serve(layer, rows, row_of, expert_of, out):
             return
@@ -138,11 +139,13 @@ class ExpertSet:
         if ours is not None:
             self._run_few(ours, rows, row_of, experts, out)
         for group in _groups(left):
-            of = np.concatenate([row_of[part.begin : part.end] for part in group])
-            x = rows.index_select(0, torch.from_numpy(of.astype(np.int64, copy=False)).to(rows.device))
-            results = run_gated([part.mlp for part in group], x, [part.size for part in group])
+            # rows of the next part make up for what is missing to a good number of rows
+            of = [row_of[part.begin : part.end + missing_rows(part.size)] for part in group]
+            places = torch.from_numpy(np.concatenate(of).astype(np.int64, copy=False))
+            x = rows.index_select(0, places.to(rows.device))
+            results = run_gated([part.mlp for part in group], x, [part.size for part in of])
             for part, result in zip(group, results, strict=True):
-                out[part.begin : part.end] = result
+                out[part.begin : part.end] = result[: part.size]
 
     def _run_few(self, ours: Addresses, rows: Tensor, row_of: Ints, experts: Ints, out: Tensor) -> None:
         """Experts with few pairs each, in one call of our own kernel."""

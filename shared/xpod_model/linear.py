@@ -20,6 +20,8 @@ from xpod_model.kernels.library import Kernels, Product
 PACK_ROWS = 32
 BLOCK_ROWS = 64
 LONE_ROW_WIDTH = 1024
+# oneDNN keeps 0.6 MB for each number of rows that it has seen; measured, rounding up costs 2 % of 100 to 150 rows
+ROWS_STEP = 8
 # oneDNN's vector tails and torch's elementwise tails (two vectors of bf16) both end on this
 WIDTH_STEP = 64
 
@@ -51,6 +53,9 @@ class Linear:
             assert self._kernels is not None
             return self._kernels.product(x.contiguous(), self.product)
         if self.packed is not None:
+            missing = missing_rows(x.shape[0])
+            if missing:
+                return self(F.pad(x, (0, 0, 0, missing)))[:-missing]
             if x.shape[0] == 1 and x.shape[1] > LONE_ROW_WIDTH:
                 return self(x.expand(2, -1).contiguous())[:1]
             y: Tensor = self._onednn(x, self.packed, self.bias, "none", [], "")
@@ -63,6 +68,11 @@ class Linear:
         padded = F.pad(x, (0, 0, 0, -rows % BLOCK_ROWS))
         blocks = [F.linear(block, self.plain, self.bias) for block in torch.split(padded, BLOCK_ROWS)]
         return torch.cat(blocks)[:rows] if len(blocks) > 1 else blocks[0][:rows]
+
+
+def missing_rows(rows: int) -> int:
+    """How many more rows a product had better have."""
+    return -rows % ROWS_STEP if rows > FEW_ROWS else 0
 
 
 def _has_onednn(weight: Tensor) -> bool:
