@@ -19,6 +19,7 @@ from xpod_model.gate import combine, gate_linear, top_experts
 from xpod_model.kernels import FEW_ROWS, kernels
 from xpod_model.kernels.library import Kernels
 from xpod_model.kernels.machine import supported
+from xpod_model.kernels.team import kernel_threads, set_kernel_threads
 from xpod_model.kv import KVCache, KVSpec
 from xpod_model.linear import Linear
 from xpod_model.mlp import GatedMlp, silu_mul
@@ -46,11 +47,13 @@ def own() -> Kernels:
     return found
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=["one", "torch's two", "our own two"])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    torch.set_num_threads(request.param)
-    yield request.param
+    torch.set_num_threads(2 if request.param == "torch's two" else 1)
+    set_kernel_threads(2 if request.param == "our own two" else 0)
+    yield kernel_threads()
     torch.set_num_threads(1)
+    set_kernel_threads(0)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

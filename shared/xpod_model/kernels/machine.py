@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 import llvmlite
+import torch
 from llvmlite import ir
 
 from xpod_model.kernels.compiler import OPTIMISE, compiled
 from xpod_model.kernels.elf import Loaded
 from xpod_model.kernels.object_store import ObjectStore
-from xpod_model.kernels.sequence import ARGUMENTS
+from xpod_model.kernels.sequence import ADDRESS, ARGUMENTS, COUNTERS, SHARED, STEP
 from xpod_model.kernels.team import Team
 
 
@@ -90,14 +91,18 @@ class Machine:
         return run
 
     def run(self, program: int, steps: int, threads: int = 1) -> None:
-        """A program, by its address; `threads` share those of its steps that may be shared."""
+        """A program, by its address; `threads` share those of its steps that may be shared.
+
+        These are torch's where torch has several: its threads stay awake for a while, and would keep ours from a core.
+        """
+        if threads > 1 and torch.get_num_threads() > 1:
+            _run_with_torch(program, steps, threads)
+            return
         team = self._team(threads) if threads > 1 else None
         address = 0 if team is None else team.take()
-        values = (ctypes.c_int64 * 3)(
-            program, steps, address
-        )  # a name of its own: an address keeps nothing alive
+        values = (ctypes.c_int64 * 3)(program, steps, address)
         try:
-            self._sequence(ctypes.addressof(values))
+            self._sequence(ctypes.addressof(values))  # `values` has a name because an address keeps nothing alive
         finally:
             if team is not None and address:
                 team.release()
@@ -107,3 +112,19 @@ class Machine:
         if team is None:
             team = self._teams.setdefault(threads, Team(self.function("help"), threads))
         return team
+
+
+def _run_with_torch(program: int, steps: int, threads: int) -> None:
+    for step in range(program, program + 8 * STEP * steps, 8 * STEP):
+        head = (ctypes.c_int64 * ARGUMENTS).from_address(step)
+        head[COUNTERS:ARGUMENTS] = [0] * (ARGUMENTS - COUNTERS)
+        _openmp()(head[ADDRESS], step + 8 * COUNTERS, threads if head[SHARED] else 1, 0)
+
+
+@cache
+def _openmp() -> Callable[[int, int, int, int], None]:
+    """OpenMP's own `parallel`, from the library that torch has loaded: its threads are there already."""
+    parallel = ctypes.CDLL("libgomp.so.1").GOMP_parallel
+    parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    parallel.restype = None
+    return parallel
