@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from xpod.cli.bench.app import app as bench
+from xpod.cli.chaos.app import app as chaos
 from xpod.cli.chat import chat
 from xpod.cli.down import down
 from xpod.cli.errors import BAD_USAGE, INTERRUPTED, CliError
@@ -41,6 +42,7 @@ app = typer.Typer(
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(bench, name="bench")
+app.add_typer(chaos, name="chaos")
 
 
 def _show_version(wanted: bool) -> None:

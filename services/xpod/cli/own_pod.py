@@ -48,14 +48,16 @@ class OwnPod:
 
 
 @contextmanager
-def own_pod(model: Path, counts: Mapping[str, int | None], *, dtype: str = "auto") -> Iterator[OwnPod]:
-    """Counts that are None are compose.yaml's.
+def own_pod(
+    model: Path | str, counts: Mapping[str, int | None], *, dtype: str = "auto", nats: int | None = None
+) -> Iterator[OwnPod]:
+    """Counts that are None are compose.yaml's, `nats` None is one node.
 
     The launcher ends its members when whoever started it is gone, however that came.
     """
-    with TemporaryDirectory(prefix="xpod-bench-") as directory:
+    with TemporaryDirectory(prefix="xpod-") as directory:
         data = Path(directory).resolve()
-        request = PodRequest(data=data, model=str(model), dtype=dtype, port=0, counts=counts)
+        request = PodRequest(data=data, model=str(model), dtype=dtype, port=0, counts=counts, nats=nats)
         with interruptible(), started(request, attached=True) as handle:
             wait_ready(handle)
             yield OwnPod(data)

@@ -102,7 +102,9 @@ class Machine:
         address = 0 if team is None else team.take()
         values = (ctypes.c_int64 * 3)(program, steps, address)
         try:
-            self._sequence(ctypes.addressof(values))  # `values` has a name because an address keeps nothing alive
+            self._sequence(
+                ctypes.addressof(values)
+            )  # `values` has a name because an address keeps nothing alive
         finally:
             if team is not None and address:
                 team.release()

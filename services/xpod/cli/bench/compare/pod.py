@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xpod.cli.bench.compare.memory import budget, checkpoint_bytes
 from xpod.cli.bench.compare.served import ServedSession
-from xpod.cli.bench.own_pod import OwnPod, own_pod
+from xpod.cli.own_pod import OwnPod, own_pod
 from xpod.cli.preflight import find_model
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from xpod.attention.hop import Hop
 from xpod.cli.bench.hop.watched import WatchedFrames, WatchedLine
-from xpod.cli.bench.own_pod import OwnPod
 from xpod.cli.errors import CliError
+from xpod.cli.own_pod import OwnPod
 from xpod.cli.shared_memory import shared_directory
 from xpod.common.experts import ExpertDirectory
 from xpod.common.view import PodView

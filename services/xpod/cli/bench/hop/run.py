@@ -25,8 +25,8 @@ from xpod.cli.bench.hop.exchange import Exchanger
 from xpod.cli.bench.hop.questions import Questions
 from xpod.cli.bench.hop.rounds import Found, Plan, measure, warm_up
 from xpod.cli.bench.hop.summary import summary
-from xpod.cli.bench.own_pod import OwnPod, own_pod
 from xpod.cli.errors import CliError
+from xpod.cli.own_pod import OwnPod, own_pod
 from xpod_model.config import ModelConfig, load_config
 from xpod_runtime.errors import XpodError
 from xpod_runtime.process import spare_the_collector

@@ -1,0 +1,19 @@
+"""The commands below `xpod chaos`."""
+
+from __future__ import annotations
+
+import typer
+
+from xpod.cli.chaos.drill import drill
+
+app = typer.Typer(
+    help="Break members of a pod on purpose, under load.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("drill")(drill)
+
+
+@app.callback()
+def chaos() -> None:
+    """Break members of a pod on purpose, under load."""

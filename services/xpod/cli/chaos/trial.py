@@ -1,0 +1,112 @@
+"""One trial: streams under way, one fault at a random moment of a phase, and how every stream ended.
+
+Knows: what each phase's moment is. Does not know: how results are added up or shown.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from xpod.cli.answer import Answer
+from xpod.cli.chaos.oracle import Verdict, compare
+from xpod.cli.chaos.pod import Signal, Target
+from xpod.cli.chaos.requests import MAX_TOKENS, Body
+from xpod.cli.chaos.streams import Streams
+
+Phase = Literal["idle", "prefill", "transfer", "decode", "stream"]
+PHASES: tuple[Phase, ...] = ("idle", "prefill", "transfer", "decode", "stream")
+TRANSFER_SECONDS = 0.05
+"""From a session's first token on, for about so long its blocks travel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A stream without faults: its answer, and when its first token came under the same load (seconds)."""
+
+    answer: Answer
+    first: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One kind of fault."""
+
+    kind: str
+    signal: Signal
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A trial. `gap` is the longest that any client waited beyond what it does without faults, in seconds."""
+
+    cell: Cell
+    member: str
+    verdicts: list[Verdict]
+    errors: list[str]
+    gap: float
+    recoveries: int
+    whole: float
+
+    @property
+    def wrong(self) -> int:
+        """Streams that failed or differ."""
+        return len(self.errors) + sum(not verdict.right for verdict in self.verdicts)
+
+
+def run_trial(
+    target: Target, cell: Cell, bodies: list[Body], expected: list[Expected], rng: random.Random
+) -> Outcome:
+    """Raises CliError where the pod does not become whole again."""
+    member = rng.choice(target.members(cell.kind))
+    streams = Streams(target.endpoints, bodies)
+    if cell.phase == "idle":
+        fault = target.hit(member, cell.signal)
+        streams.start()
+    else:
+        streams.start()
+        _await_moment(cell.phase, streams, expected, rng)
+        fault = target.hit(member, cell.signal)
+    streams.join()
+    if cell.signal == "STOP":
+        target.wake(fault)
+    whole = target.wait_whole()
+    verdicts, gaps, recoveries = [], [], 0
+    for stream, wanted in zip(streams.streams, expected, strict=True):
+        if stream.answer is not None:
+            verdicts.append(compare(wanted.answer, stream.answer))
+            gaps.append(max(stream.gap, stream.first - wanted.first))
+            recoveries += stream.answer.recoveries + stream.answer.resumed
+    errors = [stream.error for stream in streams.streams if stream.error]
+    return Outcome(cell, member, verdicts, errors, max(gaps, default=0.0), recoveries, whole)
+
+
+def fault_free(target: Target, bodies: list[Body]) -> list[Expected]:
+    """The same streams, undisturbed. Raises the first error."""
+    streams = Streams(target.endpoints, bodies)
+    streams.start()
+    streams.join()
+    found = []
+    for stream in streams.streams:
+        assert stream.answer is not None, stream.error
+        found.append(Expected(stream.answer, stream.first))
+    return found
+
+
+def _await_moment(phase: Phase, streams: Streams, expected: list[Expected], rng: random.Random) -> None:
+    number = rng.randrange(len(streams.streams))
+    match phase:
+        case "prefill":
+            time.sleep(rng.uniform(0.0, max(each.first for each in expected)))
+        case "transfer":
+            streams.wait_for_any()
+            time.sleep(rng.uniform(0.0, TRANSFER_SECONDS))
+        case "decode":
+            streams.wait_for(number, rng.randint(2, MAX_TOKENS // 2))
+        case "stream":
+            streams.wait_for(number, rng.randint(MAX_TOKENS // 2, MAX_TOKENS - 8))
+        case "idle":
+            return
