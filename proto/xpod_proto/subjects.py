@@ -45,6 +45,11 @@ def heartbeat(pod: str) -> str:
     return f"{_token(pod)}.{VERSION}.heartbeat"
 
 
+def probe(pod: str, member: str) -> str:
+    """Who doubts that a member lives asks here; its event loop answers."""
+    return f"{_token(pod)}.{VERSION}.probe.{_token(member)}"
+
+
 def down(pod: str) -> str:
     """Departures: a member's own good-bye, or a verdict about it."""
     return f"{_token(pod)}.{VERSION}.down"

@@ -1,4 +1,4 @@
-"""Who is in the pod: a table fed with hellos, heartbeats, departures and the time.
+"""Who is in the pod: a table fed with hellos, heartbeats, departures, answers to probes, and the time.
 
 Times are seconds of any one monotonic clock, handed in by the caller. A member is identified by name *and*
 incarnation, so a good-bye of a former process never removes its successor.
@@ -9,6 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+CONTROL = ".control"
+"""A member's connections are named after it, and after it with this."""
+CONNECTIONS = 2
+LATE_INTERVALS = 1.4
+LATE_TIMES = 6.0
+LATENESS_SHARE = 1 / 64
+MOST_LATE = 1.0
+ANSWER_SECONDS = 0.25
+MOST_UNANSWERED = 2
 Value = str | int | float | bool
 State = Literal["starting", "up", "suspect", "down", "draining"]
 
@@ -52,12 +61,21 @@ class Change:
 
 @dataclass
 class Membership:
-    """The table. Every method returns the changes that it made."""
+    """The table. Most methods return the changes that they made.
 
+    A member is expected to be heard every `interval`. One that is late is asked (`doubtful`), because a busy machine is
+    late too: how late heartbeats come here, on average, is added to all patience. Two unanswered questions are a
+    verdict, and a heartbeat undoes it. Where nobody asks, silence alone is judged.
+    """
+
+    interval: float = 0.3
     suspect_after: float = 2.5
     down_after: float = 6.0
     forget_after: float = 60.0
     members: dict[str, Member] = field(default_factory=dict)
+    lateness: float = 0.0
+    _ended: dict[str, set[str]] = field(default_factory=dict)
+    _unanswered: dict[str, int] = field(default_factory=dict)
 
     def hello(self, member: Member) -> list[Change]:
         """A member introduced itself (again)."""
@@ -74,6 +92,10 @@ class Membership:
         known = self.members.get(name)
         if known is None or known.incarnation != incarnation:
             return None
+        if known.alive:
+            late = max(0.0, now - known.heard - self.interval)
+            self.lateness += (min(late, MOST_LATE) - self.lateness) * LATENESS_SHARE
+        self._forget_doubts(name)
         since = known.since if known.state == state else now
         return self._set(replace(known, state=state, load=load, heard=now, since=since), "heartbeat")
 
@@ -83,6 +105,59 @@ class Membership:
         if known is None or known.incarnation != incarnation or not known.alive:
             return []
         return self._set(replace(known, state="down", since=now), reason)
+
+    def departed(self, connection: str, now: float) -> list[Change]:
+        """A connection ended from its own side. A member that lost both of its own by that has ended too."""
+        name = connection.removesuffix(CONTROL)
+        known = self.members.get(name)
+        if known is None or not known.alive:
+            return []
+        ended = self._ended.setdefault(name, set())
+        ended.add(connection)
+        return self._fall(known, "its connections ended", now) if len(ended) == CONNECTIONS else []
+
+    @property
+    def patience(self) -> float:
+        """Seconds that an answer to a question may take."""
+        return ANSWER_SECONDS + LATE_TIMES * self.lateness
+
+    def doubtful(self, now: float) -> list[Member]:
+        """Those that should have been heard of by now: ask them, and report `answered` or `unanswered`.
+
+        Members that are starting are left alone: they import and load, which may keep their event loop.
+        """
+        late = LATE_INTERVALS * self.interval + LATE_TIMES * self.lateness
+        judged = [member for member in self.members.values() if member.state in ("up", "suspect", "draining")]
+        return [member for member in judged if now - member.heard > late]
+
+    def answered(self, name: str, incarnation: str, now: float) -> list[Change]:
+        """It lives; it only had no time for a heartbeat."""
+        known = self.members.get(name)
+        if known is None or known.incarnation != incarnation or not known.alive:
+            return []
+        self._forget_doubts(name)
+        if known.state == "suspect":
+            return self._set(replace(known, state="up", heard=now, since=now), "answered")
+        return self._set(replace(known, heard=now), "answered")
+
+    def unanswered(self, name: str, incarnation: str, now: float) -> list[Change]:
+        """It was asked, and did not answer in `patience`."""
+        known = self.members.get(name)
+        if known is None or known.incarnation != incarnation or not known.alive:
+            return []
+        times = self._unanswered[name] = self._unanswered.get(name, 0) + 1
+        if times >= MOST_UNANSWERED:
+            return self._fall(known, f"silent for {now - known.heard:.1f} s and does not answer", now)
+        if known.state != "up":
+            return []
+        return self._set(replace(known, state="suspect", since=now), "does not answer")
+
+    def reconnected(self, now: float) -> None:
+        """Nobody could be heard for a while, which says nothing about anybody."""
+        for member in list(self.members.values()):
+            if member.alive:
+                self.members[member.name] = replace(member, heard=now)
+                self._forget_doubts(member.name)
 
     def tick(self, now: float) -> list[Change]:
         """Judge the silent ones; forget those that have been down for long."""
@@ -107,6 +182,14 @@ class Membership:
     def usable(self, kind: str) -> list[Member]:
         """Members of a kind that may be given new work, by name."""
         return [member for member in self.of_kind(kind) if member.usable]
+
+    def _fall(self, known: Member, reason: str, now: float) -> list[Change]:
+        self._forget_doubts(known.name)
+        return self._set(replace(known, state="down", since=now), reason)
+
+    def _forget_doubts(self, name: str) -> None:
+        self._ended.pop(name, None)
+        self._unanswered.pop(name, None)
 
     def _set(self, member: Member, reason: str) -> list[Change]:
         known = self.members.get(member.name)

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import structlog
 
-from xpod_proto import PROTOCOL_VERSION, Down, Heartbeat, Hello, Message, RollCall, subjects
+from xpod_proto import PROTOCOL_VERSION, Ack, Down, Heartbeat, Hello, Message, RollCall, subjects
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus, Handler, Subscription
 from xpod_runtime.config import ServiceConfig
@@ -91,6 +91,7 @@ class Actor:
         self._subscriptions.append(
             await self.control.subscribe(subjects.hello(self.pod), self._on_hello_subject)
         )
+        self._subscriptions.append(await self.control.subscribe(subjects.probe(self.pod, self.member), _here))
         self.control.on_reconnect(self._announce)
         await self.say_hello()
         await self.setup()
@@ -230,3 +231,7 @@ class Actor:
         self.tree.stop()
         if self._tree_run is not None:
             await self._tree_run
+
+
+async def _here(message: Message) -> Message:
+    return Ack()

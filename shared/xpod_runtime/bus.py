@@ -78,6 +78,9 @@ class Bus(ABC):
     def on_disconnect(self, callback: Callable[[], None]) -> None:
         """Adds a callback for each time the connection is lost."""
 
+    async def on_departure(self, callback: Callable[[str], None]) -> None:  # noqa: B027
+        """Adds a callback that is told the names of connections that their owners end, where a bus can know."""
+
     @property
     def frames(self) -> str:
         """The token of the memory that this bus shares with others on its host; empty: none."""

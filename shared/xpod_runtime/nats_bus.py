@@ -7,16 +7,22 @@ Does not know: what is said (`xpod_proto`), or how requests and chunks work (`wi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
 
+from xpod_runtime.broker_config import DISCONNECTS
 from xpod_runtime.errors import BusError
 from xpod_runtime.frames import Frames
 from xpod_runtime.nats_wire import PING_SECONDS, NatsWire, OnFatal
 from xpod_runtime.receiving import Limits
+from xpod_runtime.wire import Frame
 from xpod_runtime.wire_bus import WireBus
+
+OWN_END = frozenset({"Client Closed", "Read Error", "Write Error"})
+"""nats-server's reasons that lie with the client; others are the server's own doing."""
 
 
 class NatsBus(WireBus):
@@ -57,10 +63,32 @@ class NatsBus(WireBus):
         await bus.start()
         return bus
 
+    async def on_departure(self, callback: Callable[[str], None]) -> None:
+        """From the server's own events, which come milliseconds after a process was killed.
+
+        They tell nothing where a server's account does not import them (see `broker_config`).
+        """
+
+        def deliver(frame: Frame) -> None:
+            name = departed(frame.data)
+            if name:
+                callback(name)
+
+        await self._nats.listen(DISCONNECTS, "", deliver)
+
     @property
     def client(self) -> Client:
         """The nats-py client below, for JetStream and `$SYS` events."""
         return self._nats.client
+
+
+def departed(event: bytes | memoryview) -> str:
+    """The name of the connection that ended by itself, in a DISCONNECT event; empty for any other reason."""
+    try:
+        told = json.loads(bytes(event))
+        return str(told["client"]["name"]) if told["reason"] in OWN_END else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 async def _connect(wire: NatsWire, urls: list[str], seconds: float | None) -> None:

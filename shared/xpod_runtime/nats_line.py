@@ -35,8 +35,8 @@ from xpod_runtime.sending import error_of
 from xpod_runtime.wire import Frame
 
 RECONNECT_WAIT = 0.05
-PING_SECONDS = 2.0
-"""A server that is silent for so long while an answer is due is asked whether it lives, and then left."""
+PING_SECONDS = 0.3
+"""A server that is silent for so long while something is due from it is asked whether it lives, and then left."""
 
 log = structlog.get_logger(__name__)
 
@@ -181,7 +181,7 @@ class NatsLine(Line):
             seconds = RECONNECT_WAIT if seconds is None else min(seconds, RECONNECT_WAIT)
         elif pending:
             seconds = 0.0
-        elif self._waiting:
+        elif self._expects:
             seconds = self._ping_seconds if seconds is None else min(seconds, self._ping_seconds)
         ready = self._poll.poll(None if seconds is None else seconds * 1000)
         rung = bool(ready) and any(number == self._ear_number for number, _ in ready)
@@ -205,10 +205,15 @@ class NatsLine(Line):
             self._heard = time.monotonic()
             self._pinged = 0.0
 
+    @property
+    def _expects(self) -> bool:
+        """Whether an answer is due, or calls may come at any time."""
+        return bool(self._waiting) or len(self._subjects) > 1
+
     def _doubt(self, connection: NatsSocket) -> None:
         """Nothing came: is the server still there?"""
         now = time.monotonic()
-        if not self._waiting or now - self._heard < self._ping_seconds:
+        if not self._expects or now - self._heard < self._ping_seconds:
             return
         try:
             if not self._pinged:

@@ -28,7 +28,7 @@ from xpod_runtime.wire import Deliver, Frame, Pieces, Stop, Wire
 
 RECONNECT_WAIT = 0.05
 """Seconds between attempts to reconnect."""
-PING_SECONDS = 2.0
+PING_SECONDS = 0.3
 """Seconds between pings; a server that misses two is left."""
 PENDING_BYTES = 64 * 1024 * 1024
 """What is buffered on the way out, also while disconnected."""

@@ -171,3 +171,66 @@ def test_another_process_under_the_same_name_is_reborn() -> None:
         ("up", "up", True),
         ("up", "down", False),
     ]
+
+
+def known(*, interval: float = 1.0) -> Membership:
+    table = Membership(interval=interval)
+    table.hello(member("i1"))
+    return table
+
+
+def test_a_member_has_ended_when_both_of_its_connections_have() -> None:
+    table = known()
+    assert table.departed("d1.line", 1.0) == []
+    assert table.departed("d1", 1.0) == []
+    assert told(table.departed("d1.control", 1.1)) == [("up", "down", "i1", "its connections ended")]
+    assert table.departed("d1.control", 1.2) == []
+    assert table.departed("nobody", 1.2) == []
+
+
+def test_a_heartbeat_between_two_ended_connections_means_that_it_reconnected() -> None:
+    table = known()
+    table.departed("d1", 1.0)
+    table.heartbeat("d1", "i1", "up", {}, 1.1)
+    assert table.departed("d1.control", 1.2) == []
+
+
+def test_who_is_late_is_asked_and_two_unanswered_questions_are_a_verdict() -> None:
+    table = known()
+    assert table.doubtful(1.3) == []
+    assert [each.name for each in table.doubtful(1.5)] == ["d1"]
+    assert told(table.unanswered("d1", "i1", 1.8)) == [("up", "suspect", "i1", "does not answer")]
+    assert table.unanswered("d1", "another", 1.9) == []
+    verdict = told(table.unanswered("d1", "i1", 2.1))
+    assert verdict == [("suspect", "down", "i1", "silent for 2.1 s and does not answer")]
+    assert table.doubtful(9.0) == []
+    assert told(table.heartbeat("d1", "i1", "up", {}, 9.0)) == [("down", "up", "i1", "heartbeat")]
+
+
+def test_an_answer_ends_all_doubt() -> None:
+    table = known()
+    table.unanswered("d1", "i1", 1.8)
+    assert told(table.answered("d1", "i1", 2.0)) == [("suspect", "up", "i1", "answered")]
+    assert table.doubtful(3.3) == []
+    assert told(table.unanswered("d1", "i1", 3.8)) == [("up", "suspect", "i1", "does not answer")]
+
+
+def test_where_heartbeats_come_late_all_patience_grows() -> None:
+    table, before = known(), known().patience
+    for beat_at in range(1, 100):
+        table.heartbeat("d1", "i1", "up", {}, 1.5 * beat_at)  # half an interval late, each
+    assert table.patience > before + 1.0
+    now = 1.5 * 99
+    assert table.doubtful(now + 1.5) == []
+    assert table.doubtful(now + 6.0) != []
+
+
+def test_who_starts_is_not_asked_and_a_reconnect_forgives_all_silence() -> None:
+    table = Membership(interval=1.0)
+    table.hello(member("i1", "starting"))
+    assert table.doubtful(5.0) == []
+    table.hello(member("i1", "up", 5.0))
+    table.unanswered("d1", "i1", 8.0)
+    table.reconnected(9.0)
+    assert table.doubtful(10.0) == []
+    assert table.unanswered("d1", "i1", 12.0) == []

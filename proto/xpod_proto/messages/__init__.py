@@ -1,7 +1,7 @@
 """Message types, one module a receiver."""
 
 from xpod_proto.messages.bus import Ack, Chunk, ChunkOpen, Credit, ErrorReply, Framed
-from xpod_proto.messages.control import Down, Heartbeat, Hello, Holdings, Placement, RollCall, Value
+from xpod_proto.messages.control import Down, Heartbeat, Hello, Holdings, Placement, Probe, RollCall, Value
 from xpod_proto.messages.decode import CancelSession, DecodeTask, ReplayTokens, TokenHistory
 from xpod_proto.messages.expert import ExpertCall, ExpertReply
 from xpod_proto.messages.mempool import (
@@ -39,6 +39,7 @@ __all__ = [
     "Placement",
     "PrefillDone",
     "PrefillTask",
+    "Probe",
     "ReplayTokens",
     "RollCall",
     "SamplingSpec",

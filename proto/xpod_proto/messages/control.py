@@ -53,6 +53,13 @@ class RollCall(Message):
     asker: str
 
 
+@message(22)
+class Probe(Message):
+    """Are you there? Answered with an Ack."""
+
+    asker: str
+
+
 @message(20)
 class Holdings(Message):
     """What a shard holds now: for each MoE layer a bitmap of experts, bit e of byte e // 8 for expert e."""

@@ -42,6 +42,7 @@ class Service(Actor):
         self.view.expect(model, fingerprint)
         await self.view.start()
         self.tree.add(ChildSpec("view", self.view.watch))
+        self.tree.add(ChildSpec("departures", self.view.watch_departures))
 
     async def follow_experts(
         self, experts: int, moe_layers: tuple[int, ...], sort: Sort = sort_pairs

@@ -15,12 +15,13 @@ import structlog
 
 from xpod.common.neighbours import Neighbours
 from xpod_policy.membership import Change, Member, Membership, State
-from xpod_proto import Down, Heartbeat, Hello, Message, RollCall, subjects
+from xpod_proto import Down, Heartbeat, Hello, Message, Probe, RollCall, subjects
 from xpod_runtime.bus import Bus
+from xpod_runtime.errors import BusClosed, Disconnected, XpodError
 
 log = structlog.get_logger(__name__)
 Listener = Callable[[Change], Awaitable[None]]
-TICK = 0.25
+TICK = 0.1
 
 
 class PodView:
@@ -34,6 +35,8 @@ class PodView:
         self._listeners: list[Listener] = []
         self._beat_listeners: list[Callable[[str], None]] = []
         self._change = asyncio.Condition()
+        self._departures: asyncio.Queue[str] = asyncio.Queue()
+        self._probing: dict[str, asyncio.Task[None]] = {}
         self.table = Membership()
         self.neighbours = Neighbours(pod)
 
@@ -54,14 +57,50 @@ class PodView:
         await self._bus.subscribe(subjects.hello(self._pod), self._on_hello)
         await self._bus.subscribe(subjects.heartbeat(self._pod), self._on_heartbeat)
         await self._bus.subscribe(subjects.down(self._pod), self._on_down)
+        await self._bus.on_departure(self._departures.put_nowait)
+        self._bus.on_reconnect(self._reconnected)
         await self._bus.flush()
         await self._roll_call()
 
     async def watch(self) -> None:
-        """Judge silent members, for ever."""
+        """Judge silent members and ask late ones, for ever."""
+        try:
+            while True:
+                await asyncio.sleep(TICK)
+                now = time.monotonic()
+                await self._tell(self.table.tick(now))
+                for member in self.table.doubtful(now):
+                    if member.name not in self._probing:
+                        self._probing[member.name] = asyncio.create_task(self._probe(member))
+        finally:
+            for task in self._probing.values():
+                task.cancel()
+
+    async def watch_departures(self) -> None:
+        """Take in what the bus tells of ended connections, for ever."""
         while True:
-            await asyncio.sleep(TICK)
-            await self._tell(self.table.tick(time.monotonic()))
+            name = await self._departures.get()
+            await self._tell(self.table.departed(name, time.monotonic()))
+
+    def _reconnected(self) -> None:
+        self.table.reconnected(time.monotonic())
+
+    async def _probe(self, member: Member) -> None:
+        """Ask a late member whether it lives. What only says that we cannot ask says nothing about it."""
+        name, patience = member.name, self.table.patience
+        asked = time.monotonic()
+        try:
+            await self._bus.request(subjects.probe(self._pod, name), Probe(""), timeout=patience)
+        except (Disconnected, BusClosed):
+            changes = []
+        except XpodError:  # it may only be about to connect again
+            await asyncio.sleep(max(0.0, asked + patience - time.monotonic()))
+            changes = self.table.unanswered(name, member.incarnation, time.monotonic())
+        else:
+            changes = self.table.answered(name, member.incarnation, time.monotonic())
+        finally:
+            del self._probing[name]
+        await self._tell(changes)
 
     def usable(self, kind: str) -> list[Member]:
         """Members of a kind that may be given work of this pod's model."""

@@ -14,7 +14,7 @@ MAX_TOKENS = 96
 WORDS = """
     def class return import for while if else self value index token block shard expert router stream batch queue
     worker name list dict set tuple str int float bytes none true false try except with as lambda yield
-""".split()
+""".split()  # noqa: SIM905
 SAMPLERS: tuple[Body, ...] = (
     {"temperature": 0.0},
     {"temperature": 1.0, "top_p": 0.9},

@@ -34,7 +34,9 @@ class Attention:
 
     def __init__(self, pod: OwnPod, bus: Bus, config: ModelConfig) -> None:
         from xpod.attention.sorting import quickest_sort  # with it comes torch
+        from xpod_model.memory import keep_freed_memory
 
+        keep_freed_memory()
         state = pod.state()
         self._bus, self._pod, self._config = bus, state.pod, config
         self._shards = sum(member.kind == "expert" for member in state.members)
