@@ -88,12 +88,14 @@ class _Routes:
 
     `keys` is `owners` as numbers to sort pairs by: [E + 1], where shard s owns s * E … s * E + E - 1, then come
     experts that nobody holds, and the last entry, which is also that of expert -1, is for pairs that are not wanted.
+    `spare` are the layers of which every expert is held twice.
     """
 
     order: tuple[str, ...]
     held: Mapping[str, Mapping[int, frozenset[int]]]
     owners: Mapping[int, npt.NDArray[np.int32]]
     keys: Mapping[int, npt.NDArray[np.int64]]
+    spare: frozenset[int] = frozenset()
 
 
 def sort_pairs(experts: npt.NDArray[np.integer], keys: npt.NDArray[np.int64], groups: int) -> SortedPairs:
@@ -138,6 +140,10 @@ class RoutingTable:
         """Every shard that holds the expert."""
         return _holders(self._now, layer, expert)
 
+    def spare(self, layer: int) -> bool:
+        """Is every expert of the layer held twice?"""
+        return layer in self._now.spare
+
     def missing(self) -> list[tuple[int, int]]:
         """(layer, expert) pairs that nobody holds; empty means that the model is whole."""
         return [
@@ -154,7 +160,12 @@ class RoutingTable:
         routes = _Routes(tuple(sorted(held)), held, {}, {})
         owners = {layer: self._assign(routes, layer, frozenset()) for layer in self.moe_layers}
         keys = {layer: self._keys(routes, owner) for layer, owner in owners.items()}
-        self._now = replace(routes, owners=owners, keys=keys)
+        spare = frozenset(
+            layer
+            for layer in self.moe_layers
+            if all(len(_holders(routes, layer, expert)) > 1 for expert in range(self.experts))
+        )
+        self._now = replace(routes, owners=owners, keys=keys, spare=spare)
 
     def _keys(self, routes: _Routes, owner: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         shards = len(routes.order)

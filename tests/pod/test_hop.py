@@ -10,6 +10,7 @@ import pytest
 
 from xpod.attention.hop import ExpertsUnavailable, Hop
 from xpod.common.experts import ExpertDirectory
+from xpod_policy import hedging
 from xpod_policy.holdings import to_bitmap
 from xpod_policy.membership import Change, Member
 from xpod_proto import ExpertCall, ExpertReply, Holdings, Message, Tensor, subjects
@@ -115,3 +116,86 @@ async def test_experts_that_nobody_holds_are_waited_for_and_then_missed() -> Non
     await bench.shard("expert-1", 3)
     async with asyncio.timeout(LIMIT):
         assert np.array_equal(await waiting, expected())
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hedging, "FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(hedging, "LEAST_SECONDS", 0.01)
+
+
+class Hedged:
+    """A hop over two shards that hold everything; the first answers once it is `released`."""
+
+    def __init__(self) -> None:
+        self.bench = Bench()
+        self.released = asyncio.Event()
+        self.compute = ComputeThread()
+
+    async def start(self) -> None:
+        bus = LocalBus(self.bench.fabric, "expert-0")
+        await bus.subscribe(subjects.calls("pod", "expert-0"), self._slowly)
+        await self.bench.holds("expert-0", 0, 1, 2, 3)
+        await self.bench.shard("expert-1", 0, 1, 2, 3)
+        self.hop = Hop(BusLine(self.bench.bus), "pod", self.bench.directory, "fp32", self.compute)
+
+    async def _slowly(self, message: Message) -> Message:
+        await self.released.wait()
+        return await answer(message)
+
+    async def exchange(self) -> None:
+        async with asyncio.timeout(LIMIT):
+            assert np.array_equal(await self.compute.run(self.hop.experts, LAYER, ROWS, CHOSEN), expected())
+
+    async def end(self) -> None:
+        self.hop.close()
+        await self.compute.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_silent_shard_s_pairs_are_asked_of_another_and_it_is_left_alone() -> None:
+    hedged = Hedged()
+    await hedged.start()
+    await hedged.exchange()
+    assert (hedged.hop.hedges, hedged.hop.retries) == (1, 0)
+    asked = hedged.hop.calls
+    await hedged.exchange()
+    assert hedged.hop.calls == asked + 1, "the silent one is not asked again"
+    await hedged.end()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_shard_that_answers_late_is_asked_again() -> None:
+    hedged = Hedged()
+    await hedged.start()
+    await hedged.exchange()
+    hedged.released.set()
+    asked = hedged.hop.calls
+    async with asyncio.timeout(LIMIT):
+        while hedged.hop.calls - asked != 2:  # its late answer arrives with one of the next exchanges
+            asked = hedged.hop.calls
+            await hedged.exchange()
+    await hedged.end()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_shard_lost_after_its_hedge_was_asked_costs_nothing() -> None:
+    hedged = Hedged()
+    await hedged.start()
+    await hedged.exchange()
+    await hedged.bench.directory.on_member(Change(replace(SHARD, state="down"), "up", "gone"))
+    hedged.bench.directory._trusted = lambda name: name != "expert-0"
+    await hedged.exchange()
+    assert hedged.hop.retries == 0
+    await hedged.end()
+
+
+async def test_where_nobody_else_holds_an_expert_nothing_is_hedged(impatient: None) -> None:
+    bench = Bench()
+    await bench.shard("expert-0", 0, 1, 2, 3)
+    compute = ComputeThread()
+    hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute)
+    assert np.array_equal(await compute.run(hop.experts, LAYER, ROWS, CHOSEN), expected())
+    assert hop.hedges == 0
+    hop.close()
+    await compute.close()

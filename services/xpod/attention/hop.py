@@ -13,14 +13,15 @@ from __future__ import annotations
 import math
 import queue
 import time
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
 from xpod.common.experts import ExpertDirectory
+from xpod_policy.hedging import Latencies
 from xpod_policy.holdings import MANY, ShardRows
 from xpod_proto import ExpertCall, ExpertReply, Message, Tensor, subjects
 from xpod_proto.registry import maker_of
@@ -67,10 +68,21 @@ class Exchange:
     give_up: float = math.inf
 
 
-class _Call(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call under way. `hedges` are calls for the same pairs; `hedged` is the call that this one is a hedge of.
+
+    `late`: what it was asked for is there already; its answer only says that the shard answers.
+    """
+
     exchange: Exchange
     part: ShardRows
+    posted: float
     deadline: float
+    hedge_at: float
+    hedges: set[int] = field(default_factory=set)
+    hedged: int = 0
+    late: bool = False
 
 
 class Hop:
@@ -93,8 +105,13 @@ class Hop:
         self._calls: dict[int, _Call] = {}
         self._lost: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closed = False
+        self._latencies = Latencies()
+        self._may_hedge = False
+        self._slow: set[str] = set()
+        """Shards that let a hedge win and have not answered since: others are asked where others can."""
         self.calls = 0
         self.retries = 0
+        self.hedges = 0
         directory.on_lost(self._give_up)
         directory.listen(line.interrupt)
 
@@ -123,6 +140,8 @@ class Hop:
                 until = next(iter(calls.values())).deadline
                 if until <= now:
                     self._expire(now)
+                if self._may_hedge:
+                    until = min(until, self._hedge(now))
             if exchange.homeless is not None:
                 self._ask_again(exchange, now)
                 until = min(until, exchange.retry_at)
@@ -135,6 +154,7 @@ class Hop:
         for ticket in self._calls:
             self._line.forget(ticket)
         self._calls.clear()
+        self._slow.clear()  # their late answers are for nobody, too
 
     def close(self) -> None:
         """From any thread: whoever waits in `finish` gets BusClosed."""
@@ -148,20 +168,9 @@ class Hop:
 
     def _ask(self, exchange: Exchange, wanted: Array, most: int = MANY) -> None:
         """Send the pairs of `wanted` `[T, K]` (negative: not wanted) to who serves them, at most `most` a call."""
-        directory = self._directory
-        exchange.version = directory.version
-        parts, nobody = directory.routing.split(exchange.layer, wanted, exchange.avoid)
-        sure = min(most, self._pairs(exchange, BUS_LIMIT))
-        deadline = time.monotonic() + self._call_timeout
-        whole = Tensor.of(exchange.rows, self._dtype)
-        for part in parts:
-            if part.place.size <= sure:
-                self._post(exchange, part, whole, deadline)
-                continue
-            fit = self._pairs(exchange, self._line.limit(self._subject(part.shard)))
-            for piece in part.cut(min(most, fit), exchange.experts):
-                self._post(exchange, piece, whole, deadline)
-        self._line.flush()
+        exchange.version = self._directory.version
+        parts, nobody = self._split(exchange, wanted)
+        self._post_all(exchange, parts, most)
         if nobody is not None:
             now = time.monotonic()
             missed = np.where(nobody, wanted, -1)
@@ -169,6 +178,51 @@ class Hop:
             exchange.homeless = missed if before is None else np.maximum(before, missed)
             exchange.retry_at = now + RETRY_EVERY
             exchange.give_up = min(exchange.give_up, now + self._patience)
+
+    def _split(self, exchange: Exchange, wanted: Array) -> tuple[list[ShardRows], Array | None]:
+        """Who serves what; slow shards only what nobody else does."""
+        split, layer, avoid = self._directory.routing.split, exchange.layer, exchange.avoid
+        if not self._slow:
+            return split(layer, wanted, avoid)
+        parts, left = split(layer, wanted, avoid | self._slow)
+        if left is None:
+            return parts, None
+        more, nobody = split(layer, np.where(left, wanted, -1), avoid)
+        return [*parts, *more], nobody
+
+    def _post_all(self, exchange: Exchange, parts: list[ShardRows], most: int = MANY) -> list[int]:
+        """Send calls of at most `most` pairs; their tickets."""
+        sure = min(most, self._pairs(exchange, BUS_LIMIT))
+        now = time.monotonic()
+        whole = Tensor.of(exchange.rows, self._dtype)
+        tickets = []
+        for part in parts:
+            if part.place.size <= sure:
+                tickets.append(self._post(exchange, part, whole, now))
+                continue
+            fit = self._pairs(exchange, self._line.limit(self._subject(part.shard)))
+            for piece in part.cut(min(most, fit), exchange.experts):
+                tickets.append(self._post(exchange, piece, whole, now))
+        self._line.flush()
+        return tickets
+
+    def _hedge(self, now: float) -> float:
+        """Ask other shards for what takes too long; returns when to look again."""
+        due = [(ticket, call) for ticket, call in self._calls.items() if call.hedge_at <= now]
+        for ticket, call in due:
+            call.hedge_at = math.inf
+            exchange = call.exchange
+            avoid = exchange.avoid | self._slow | {call.part.shard}
+            parts, nobody = self._directory.routing.split(exchange.layer, _pairs_of(call), avoid)
+            if nobody is not None:  # who else holds these experts is gone by now
+                continue
+            call.hedges.update(self._post_all(exchange, parts))
+            for hedge in call.hedges:
+                self._calls[hedge].hedged, self._calls[hedge].hedge_at = ticket, math.inf
+            self.hedges += 1
+        next_at = min((call.hedge_at for call in self._calls.values()), default=math.inf)
+        self._may_hedge = next_at < math.inf
+        return next_at
 
     def _ask_again(self, exchange: Exchange, now: float) -> None:
         """Pairs that nobody served: is there somebody by now?"""
@@ -183,13 +237,17 @@ class Hop:
         exchange.avoid, exchange.homeless = frozenset(), None
         self._ask(exchange, homeless)
 
-    def _post(self, exchange: Exchange, part: ShardRows, whole: Tensor, deadline: float) -> None:
+    def _post(self, exchange: Exchange, part: ShardRows, whole: Tensor, now: float) -> int:
         rows = whole if part.rows is None else Tensor.of(exchange.rows[part.rows], self._dtype)
         call = _expert_call(exchange.layer, rows, _numbers(part.row_of), _numbers(part.expert_of))
         ticket = self._line.post(self._subject(part.shard), call)
-        self._calls[ticket] = _Call(exchange, part, deadline)
+        hedge_at = math.inf
+        if self._directory.routing.spare(exchange.layer):
+            hedge_at, self._may_hedge = now + self._latencies.patience(part.place.size), True
+        self._calls[ticket] = _Call(exchange, part, now, now + self._call_timeout, hedge_at)
         exchange.calls += 1
         self.calls += 1
+        return ticket
 
     def _subject(self, shard: str) -> str:
         subject = self._subjects.get(shard)
@@ -210,25 +268,48 @@ class Hop:
         if not self._lost.empty():
             self._see_who_is_lost()
         if isinstance(arrival, Answer) and (call := self._calls.pop(arrival.ticket, None)) is not None:
-            self._arrived(call, arrival.message)
+            self._arrived(arrival.ticket, call, arrival.message)
 
-    def _arrived(self, call: _Call, reply: Message | XpodError) -> None:
+    def _arrived(self, ticket: int, call: _Call, reply: Message | XpodError) -> None:
         exchange, part = call.exchange, call.part
+        if call.late:
+            self._slow.discard(part.shard)
+            return
         exchange.calls -= 1
         expected = (len(part.place), exchange.rows.shape[1])
         if isinstance(reply, XpodError):
-            self._failed(exchange, part, reply)
+            self._failed(call, reply)
         elif not isinstance(reply, ExpertReply) or (reply.rows.dtype, reply.rows.shape) != (
             self._dtype,
             expected,
         ):
             log.error("expert reply has the wrong form", shard=part.shard, layer=exchange.layer)
-            self._failed(exchange, part, None)
+            self._failed(call, None)
         else:
             exchange.out[part.place] = reply.rows.numpy()
+            self._latencies.took(part.place.size, time.monotonic() - call.posted)
+            if call.hedges or call.hedged:
+                self._settle(ticket, call)
 
-    def _failed(self, exchange: Exchange, part: ShardRows, error: XpodError | None) -> None:
-        """The shard did not do its part: ask the others."""
+    def _settle(self, ticket: int, call: _Call) -> None:
+        """Of a call and its hedges, those whose pairs are all there now are late."""
+        for hedge in call.hedges:
+            self._outdo(self._calls[hedge])
+        first = self._calls.get(call.hedged)
+        if first is not None:
+            first.hedges.discard(ticket)
+            if not first.hedges:
+                self._slow.add(first.part.shard)
+                self._outdo(first)
+
+    def _outdo(self, call: _Call) -> None:
+        """Its answer is not needed any more."""
+        call.late, call.hedge_at = True, math.inf
+        call.exchange.calls -= 1
+
+    def _failed(self, call: _Call, error: XpodError | None) -> None:
+        """The shard did not do its part: ask the others, unless they have been asked already."""
+        exchange, part = call.exchange, call.part
         if error is not None:
             log.warning(
                 "expert call failed",
@@ -238,14 +319,26 @@ class Hop:
                 error=str(error),
             )
         self.retries += 1
-        wanted = np.full_like(exchange.experts, -1)
-        wanted.reshape(-1)[part.place] = exchange.experts.reshape(-1)[part.place]
+        if self._covered(call):
+            return
+        wanted = _pairs_of(call)
         smallest = self._pairs(exchange, BUS_LIMIT)
         if isinstance(error, MessageTooLarge) and len(part.place) > smallest:
             self._ask(exchange, wanted, smallest)
         else:
             exchange.avoid |= {part.shard}
             self._ask(exchange, wanted)
+
+    def _covered(self, call: _Call) -> bool:
+        """Whether what a failed call was asked for is under way elsewhere."""
+        first = self._calls.get(call.hedged)
+        if first is not None:  # the call itself goes on, without its hedges
+            for hedge in first.hedges & self._calls.keys():
+                self._outdo(self._calls[hedge])
+            first.hedges.clear()
+        for hedge in call.hedges:
+            self._calls[hedge].hedged = 0
+        return first is not None or bool(call.hedges)
 
     def _expire(self, now: float) -> None:
         late = [ticket for ticket, call in self._calls.items() if call.deadline <= now]
@@ -254,13 +347,23 @@ class Hop:
     def _see_who_is_lost(self) -> None:
         while not self._lost.empty():
             shard = self._lost.get()
+            self._slow.discard(shard)
             gone = [ticket for ticket, call in self._calls.items() if call.part.shard == shard]
             self._fail(gone, ShardLost(f"{shard} is gone"))
 
     def _fail(self, tickets: list[int], error: XpodError) -> None:
         for ticket in tickets:
             self._line.forget(ticket)
-            self._arrived(self._calls.pop(ticket), error)
+            if (call := self._calls.pop(ticket, None)) is not None:
+                self._arrived(ticket, call, error)
+
+
+def _pairs_of(call: _Call) -> Array:
+    """The experts `[T, K]` that a call asks for, -1 elsewhere."""
+    experts = call.exchange.experts
+    wanted = np.full_like(experts, -1)
+    wanted.reshape(-1)[call.part.place] = experts.reshape(-1)[call.part.place]
+    return wanted
 
 
 def _numbers(values: Array) -> Tensor:

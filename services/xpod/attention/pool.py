@@ -9,28 +9,28 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import structlog
 
 from xpod_policy.blocks import BlockRef
 from xpod_policy.rendezvous import replicas
-from xpod_proto import Ack, BlockData, FetchBlocks, FetchedBlocks, StoreBlocks, Tensor, subjects
-from xpod_runtime.bus import Bus
+from xpod_proto import Ack, BlockData, FetchBlocks, FetchedBlocks, Message, StoreBlocks, Tensor
 from xpod_runtime.errors import XpodError
 
 log = structlog.get_logger(__name__)
 MESSAGE_BYTES = 1 << 20
+Ask = Callable[[str, Message, float], Awaitable[Message]]
+"""Asks the node of that name, for at most so many seconds. Raises XpodError."""
 
 
 class PoolClient:
-    """Talks to the nodes that `nodes()` names; `copies` nodes keep each block."""
+    """Talks to the nodes that `nodes()` names, by `ask`; `copies` nodes keep each block."""
 
     def __init__(
-        self, bus: Bus, pod: str, nodes: Callable[[], Sequence[str]], *, copies: int = 2, timeout: float = 5.0
+        self, ask: Ask, nodes: Callable[[], Sequence[str]], *, copies: int = 2, timeout: float = 5.0
     ) -> None:
-        self._bus = bus
-        self._pod = pod
+        self._ask = ask
         self._nodes = nodes
         self._copies = copies
         self._timeout = timeout
@@ -77,9 +77,7 @@ class PoolClient:
 
     async def _request(self, node: str, message: FetchBlocks | StoreBlocks) -> Ack | FetchedBlocks | None:
         try:
-            reply = await self._bus.request(
-                subjects.mailbox(self._pod, "mempool", node), message, timeout=self._timeout
-            )
+            reply = await self._ask(node, message, self._timeout)
         except XpodError as error:
             log.warning("mempool node did not answer", node=node, code=error.code, error=str(error))
             return None

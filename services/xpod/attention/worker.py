@@ -95,7 +95,7 @@ class Worker(Service):
         self.cache = KVCache(spec, blocks, config.device)
         self.compute.idle = self._idle
         self.root = namespace(self._model, dtype, self.fingerprint)
-        self.pool = PoolClient(self.data, self.pod, lambda: [m.name for m in self.view.usable("mempool")])
+        self.pool = PoolClient(self._ask_pool, lambda: [m.name for m in self.view.usable("mempool")])
         self.engine = Engine(
             half,
             self.cache,
@@ -108,6 +108,9 @@ class Worker(Service):
             micro_batch_tokens=config.micro_batch_tokens,
         )
         self.permanent("steps", self._steps)
+
+    async def _ask_pool(self, node: str, message: Message, timeout: float) -> Message:
+        return await self.view.request(self.data, "mempool", node, message, timeout=timeout)
 
     def _load_half(self, checkpoint: Checkpoint) -> AttentionHalf:
         keep_freed_memory()
@@ -154,6 +157,8 @@ class Worker(Service):
             "blocks_free": batch.total_blocks - batch.reserved_blocks,
             "blocks_reserved": batch.reserved_blocks,
             "busy_seconds": round(self.compute.busy_seconds, 3),
+            "calls": self.hop.calls,
+            "hedges": self.hop.hedges,
         }
 
     # the batch

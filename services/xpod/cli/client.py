@@ -21,7 +21,11 @@ from xpod.cli.sse import SseParser
 
 CONNECT_SECONDS = 3.0
 SILENCE_SECONDS = 60.0
-"""A stream without even a keep-alive for so long is dead."""
+"""An answer that is not a stream may take so long."""
+KEEP_ALIVE_SECONDS = 0.15
+"""A router is asked to say something so often while a stream has nothing to say."""
+SHORT_SILENCE_SECONDS = 0.6
+"""A stream that is silent for so long has lost its router, or a busy machine is late: each new try waits longer."""
 PATIENCE_SECONDS = 15.0
 """A pod that is there and cannot serve, or lost its routers, is asked again for so long."""
 RETRY_SECONDS = 0.1
@@ -74,12 +78,14 @@ class PodClient:
         assert "seed" in body, "without a seed, a second try would give another answer"
         answer = Answer(started=time.monotonic())
         failures = 0
+        silence = SHORT_SILENCE_SECONDS
         deadline = time.monotonic() + self._patience
         while True:
             known = len(answer.arrivals)
             try:
-                self._stream_once(path, body, answer, show)
+                self._stream_once(path, body, answer, show, silence)
             except ConnectionLost as lost:
+                silence = min(SILENCE_SECONDS, 2 * silence)
                 if len(answer.arrivals) > known:
                     deadline = time.monotonic() + self._patience
                 elif time.monotonic() >= deadline:
@@ -94,10 +100,18 @@ class PodClient:
                 return answer
 
     def _stream_once(
-        self, path: str, body: dict[str, Any], answer: Answer, show: Callable[[str], None]
+        self,
+        path: str,
+        body: dict[str, Any],
+        answer: Answer,
+        show: Callable[[str], None],
+        silence: float,
     ) -> None:
         url = self._endpoints[0]
-        with _lost_if_broken(url), self._http.stream("POST", url + path, json=body) as response:
+        timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, read=silence)
+        headers = {"X-Keep-Alive": str(KEEP_ALIVE_SECONDS)}
+        request = self._http.stream("POST", url + path, json=body, timeout=timeout, headers=headers)
+        with _lost_if_broken(url), request as response:
             if response.status_code != httpx.codes.OK:
                 response.read()
                 raise _refusal(url, response)

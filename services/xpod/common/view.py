@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
@@ -17,7 +17,7 @@ from xpod.common.neighbours import Neighbours
 from xpod_policy.membership import Change, Member, Membership, State
 from xpod_proto import Down, Heartbeat, Hello, Message, Probe, RollCall, subjects
 from xpod_runtime.bus import Bus
-from xpod_runtime.errors import BusClosed, Disconnected, XpodError
+from xpod_runtime.errors import BusClosed, Disconnected, NoResponders, XpodError
 
 log = structlog.get_logger(__name__)
 Listener = Callable[[Change], Awaitable[None]]
@@ -36,6 +36,7 @@ class PodView:
         self._beat_listeners: list[Callable[[str], None]] = []
         self._change = asyncio.Condition()
         self._departures: asyncio.Queue[str] = asyncio.Queue()
+        self._awaited: dict[str, set[asyncio.Future[None]]] = {}
         self._probing: dict[str, asyncio.Task[None]] = {}
         self.table = Membership()
         self.neighbours = Neighbours(pod)
@@ -120,6 +121,29 @@ class PodView:
         )
         return same_model and same_numerics
 
+    async def request(self, bus: Bus, kind: str, name: str, message: Message, *, timeout: float) -> Message:
+        """As `bus.request` to the member's mailbox, but nobody who is known to be down is waited for.
+
+        Raises NoResponders for that, besides what `bus.request` raises.
+        """
+        known = self.table.members.get(name)
+        if known is not None and not known.alive:
+            raise NoResponders(f"{name} is down")
+        fell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._awaited.setdefault(name, set())
+        waiting.add(fell)
+        subject = subjects.mailbox(self._pod, kind, name)
+        asking = asyncio.create_task(bus.request(subject, message, timeout=timeout))
+        try:
+            either: set[asyncio.Future[Any]] = {asking, fell}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return asking.result()
+            raise NoResponders(f"{name} is down")
+        finally:
+            waiting.discard(fell)
+            asking.cancel()
+
     async def changed(self, timeout: float) -> bool:
         """Wait for the next heartbeat or change of anybody; False after `timeout` seconds."""
         try:
@@ -179,6 +203,8 @@ class PodView:
             )
             if change.member.state == "down":
                 self.neighbours.gone(change.member.kind, change.member.name)
+                for waiting in self._awaited.pop(change.member.name, set()):
+                    waiting.set_result(None)
             elif change.was == "down" and not change.reborn:
                 self.neighbours.back(change.member.kind, change.member.name)
             for listener in self._listeners:

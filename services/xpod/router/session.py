@@ -240,19 +240,18 @@ class LiveSession:
             said = Tensor.of_tokens([token.token for token in self._machine.tokens])
             task = DecodeTask(self.id, epoch, around.router, self._prompt, said, self._sampling)
         around.sent[worker.name] = around.sent.get(worker.name, 0) + weight
-        subject = subjects.mailbox(around.pod, kind, worker.name)
         try:
-            await around.bus.request(subject, task, timeout=around.patience.answer)
+            await around.view.request(around.bus, kind, worker.name, task, timeout=around.patience.answer)
         except XpodError as error:
             return error
         return None
 
     async def _ask(self, worker: str, start: int) -> None:
         """What has the worker said since? One that does not know the session has lost it."""
-        subject = subjects.mailbox(self._around.pod, self._kinds[worker], worker)
+        around, question = self._around, ReplayTokens(self.id, start)
         try:
-            reply = await self._around.bus.request(
-                subject, ReplayTokens(self.id, start), timeout=self._around.patience.answer
+            reply = await around.view.request(
+                around.bus, self._kinds[worker], worker, question, timeout=around.patience.answer
             )
         except NoResponders as error:
             return self.on_lost(worker, str(error))

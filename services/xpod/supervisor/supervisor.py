@@ -24,12 +24,17 @@ from xpod_runtime.config import ServiceConfig
 from xpod_runtime.handlers import handles
 
 TICK = 0.1
+SPARED_BYTES = 512 << 20
+"""Experts of so many bytes in all are held twice without being asked."""
 
 
 class SupervisorConfig(ServiceConfig):
     kind = "supervisor"
 
-    copies: Annotated[int, Field(ge=1, description="shards that hold each expert")] = 1
+    copies: Annotated[
+        int,
+        Field(ge=0, description="shards that hold each expert, 0: two where memory hardly notices, else one"),
+    ] = 0
     publish: Annotated[float, Field(gt=0, description="seconds between repeats of the placement")] = 2.0
 
 
@@ -51,6 +56,7 @@ class Supervisor(Service):
         self._model = checkpoint.identity
         self._moe_layers = checkpoint.config.moe_layers
         self._total = checkpoint.config.experts
+        self._copies = self.config.copies or (2 if _expert_bytes(checkpoint) <= SPARED_BYTES else 1)
         self._directory = await self.follow_experts(self._total, self._moe_layers)
         await self.listen(subjects.placement(self.pod), control=True)
         await self.open_view(model=self._model)
@@ -85,10 +91,10 @@ class Supervisor(Service):
 
     def _place(self, shards: frozenset[str]) -> Placement:
         held = self._directory.routing.held
-        assignment = place(sorted(shards), self._moe_layers, self._total, held, self.config.copies)
+        assignment = place(sorted(shards), self._moe_layers, self._total, held, self._copies)
         known = (member.load.get("placement_epoch", 0) for member in self.view.table.of_kind("expert"))
         self._epoch = max(self._epoch, *(epoch for epoch in known if isinstance(epoch, int)), 0) + 1
-        self.log.info("placement", epoch=self._epoch, shards=sorted(shards), copies=self.config.copies)
+        self.log.info("placement", epoch=self._epoch, shards=sorted(shards), copies=self._copies)
         return Placement(self._epoch, self.member, _bitmaps(assignment, self._total))
 
     async def _publish(self) -> None:
@@ -101,6 +107,12 @@ class Supervisor(Service):
             await asyncio.sleep(self.config.publish)
             if self._leads():
                 await self._publish()
+
+
+def _expert_bytes(checkpoint: Checkpoint) -> int:
+    """What all experts take in bf16."""
+    config = checkpoint.config
+    return 2 * 3 * len(config.moe_layers) * config.experts * config.hidden * config.expert_width
 
 
 def _bitmaps(assignment: Assignment, total: int) -> dict[str, dict[int, bytes]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,7 +42,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A trial. `gap` is the longest that any client waited beyond what it does without faults, in seconds."""
+    """A trial. `gap` is the longest that any client waited beyond what it does without faults, in seconds.
+
+    `whole` is how long it took, from the fault or from the end of a STOP, until the pod had all its redundancy.
+    """
 
     cell: Cell
     member: str
@@ -70,10 +74,12 @@ def run_trial(
         streams.start()
         _await_moment(cell.phase, streams, expected, rng)
         fault = target.hit(member, cell.signal)
+    watch = Watch(target) if cell.signal == "KILL" else None
     streams.join()
-    if cell.signal == "STOP":
+    if watch is None:
         target.wake(fault)
-    whole = target.wait_whole()
+        watch = Watch(target)
+    whole = watch.result()
     verdicts, gaps, recoveries = [], [], 0
     for stream, wanted in zip(streams.streams, expected, strict=True):
         if stream.answer is not None:
@@ -82,6 +88,19 @@ def run_trial(
             recoveries += stream.answer.recoveries + stream.answer.resumed
     errors = [stream.error for stream in streams.streams if stream.error]
     return Outcome(cell, member, verdicts, errors, max(gaps, default=0.0), recoveries, whole)
+
+
+class Watch:
+    """Waits, beside everything else, until the pod is whole again."""
+
+    def __init__(self, target: Target) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._whole = self._pool.submit(target.wait_whole)
+
+    def result(self) -> float:
+        """Seconds from the beginning of the watch. Raises CliError where it never became whole."""
+        with self._pool:
+            return self._whole.result()
 
 
 def fault_free(target: Target, bodies: list[Body]) -> list[Expected]:

@@ -21,6 +21,8 @@ from xpod.router.api.sse import DONE, EventStream, Write, frame
 from xpod_runtime.errors import XpodError
 
 log = structlog.get_logger("xpod.router.api")
+KEEP_ALIVE_HEADER = "x-keep-alive"
+SHORTEST_KEEP_ALIVE = 0.1
 CLIENT_CLOSED = 499  # nobody reads it; nginx's word for the access log
 
 
@@ -35,12 +37,21 @@ async def answer(http: Request, ask: Ask, reply: Reply) -> Response:
             return await while_connected(http.receive, whole(generation, reply, envelope))
         chunks = Chunks(ask.request, reply, envelope, generation)
         handed_over = True
-        return EventStream(chunks.produce, generation.close, ask.api.settings.keep_alive)
+        return EventStream(chunks.produce, generation.close, _keep_alive(http, ask.api.settings.keep_alive))
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED)
     finally:
         if not handed_over:
             await generation.close()
+
+
+def _keep_alive(http: Request, usual: float) -> float:
+    """Seconds of silence until a comment: a client that wants to notice a router's death may ask for fewer."""
+    try:
+        wish = float(http.headers.get(KEEP_ALIVE_HEADER, usual))
+    except ValueError:
+        return usual
+    return min(usual, max(SHORTEST_KEEP_ALIVE, wish))
 
 
 async def whole(generation: Generation, reply: Reply, envelope: Envelope) -> Response:

@@ -1,0 +1,37 @@
+"""When an expert call has taken so long that another shard should be asked as well.
+
+Hedged requests as in "The Tail at Scale" (Dean and Barroso, CACM 2013): after a time that hardly any call takes. Calls
+are told apart by their size, because one of a prompt takes many times as long as one of a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+LEAST_SECONDS = 0.05
+TIMES = 5.0
+QUANTILE = 0.99
+STEP = 0.1
+FIRST_SECONDS = 1.0
+"""Before a call of a size has been answered, nobody knows."""
+
+
+@dataclass
+class Latencies:
+    """The 99th percentile of calls' seconds, by the power of two of their pairs."""
+
+    quantiles: dict[int, float] = field(default_factory=dict)
+
+    def took(self, pairs: int, seconds: float) -> None:
+        """A call was answered: up by 99 parts for one that took longer, down by 1 for one that did not."""
+        size = pairs.bit_length()
+        known = self.quantiles.get(size)
+        if known is None:
+            self.quantiles[size] = 2 * seconds
+        else:
+            self.quantiles[size] = known * (1 + STEP * (QUANTILE if seconds > known else QUANTILE - 1))
+
+    def patience(self, pairs: int) -> float:
+        """Seconds after which to hedge a call of so many pairs."""
+        known = self.quantiles.get(pairs.bit_length())
+        return FIRST_SECONDS if known is None else max(LEAST_SECONDS, TIMES * known)

@@ -1,0 +1,36 @@
+"""When a call is hedged: after a time that hardly any call of its size takes."""
+
+import random
+
+import pytest
+
+from xpod_policy.hedging import FIRST_SECONDS, LEAST_SECONDS, TIMES, Latencies
+
+
+def test_before_anything_is_known_there_is_time() -> None:
+    assert Latencies().patience(8) == FIRST_SECONDS
+
+
+def test_quick_calls_are_given_the_least() -> None:
+    latencies = Latencies()
+    for _ in range(100):
+        latencies.took(8, 0.001)
+    assert latencies.patience(8) == LEAST_SECONDS
+    assert latencies.patience(1000) == FIRST_SECONDS
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_estimate_is_near_the_99th_percentile(seed: int) -> None:
+    rng, latencies, hedged = random.Random(seed), Latencies(), 0
+    for number in range(20_000):
+        seconds = rng.expovariate(1 / 0.03)
+        hedged += number >= 1000 and seconds > latencies.patience(100) / TIMES
+        latencies.took(100, seconds)
+    assert hedged / 19_000 == pytest.approx(0.01, rel=0.3)
+
+
+def test_a_machine_that_slows_down_is_learned() -> None:
+    latencies = Latencies()
+    for seconds in [0.01] * 1000 + [0.1] * 40:
+        latencies.took(4, seconds)
+    assert latencies.patience(4) > TIMES * 0.09
