@@ -13,7 +13,7 @@ TIMES = 5.0
 QUANTILE = 0.99
 STEP = 0.1
 FIRST_SECONDS = 1.0
-"""Before a call of a size has been answered, nobody knows."""
+"""Before any call has been answered, nobody knows."""
 
 
 @dataclass
@@ -33,5 +33,16 @@ class Latencies:
 
     def patience(self, pairs: int) -> float:
         """Seconds after which to hedge a call of so many pairs."""
-        known = self.quantiles.get(pairs.bit_length())
+        known = self._quantile(pairs.bit_length())
         return FIRST_SECONDS if known is None else max(LEAST_SECONDS, TIMES * known)
+
+    def _quantile(self, size: int) -> float | None:
+        """Of calls of this size; else of the nearest larger ones, else of smaller ones, as if time grew with size."""
+        known = self.quantiles
+        if size in known or not known:
+            return known.get(size)
+        larger = [each for each in known if each > size]
+        if larger:
+            return known[min(larger)]
+        smaller = max(known)
+        return known[smaller] * (1 << (size - smaller))

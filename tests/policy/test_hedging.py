@@ -16,7 +16,15 @@ def test_quick_calls_are_given_the_least() -> None:
     for _ in range(100):
         latencies.took(8, 0.001)
     assert latencies.patience(8) == LEAST_SECONDS
-    assert latencies.patience(1000) == FIRST_SECONDS
+
+
+def test_sizes_that_were_not_seen_are_judged_by_their_neighbours() -> None:
+    latencies = Latencies()
+    latencies.took(16, 0.05)
+    assert latencies.patience(3) == latencies.patience(16)
+    assert latencies.patience(64) == 4 * latencies.patience(16)
+    latencies.took(1024, 0.06)
+    assert latencies.patience(64) == latencies.patience(1024)
 
 
 @pytest.mark.parametrize("seed", range(5))

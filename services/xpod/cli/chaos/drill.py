@@ -65,6 +65,7 @@ def drill(  # noqa: PLR0917
         target.wait_whole()
         fault_free(target, bodies)  # the first of its kind loads what later ones find
         expected = fault_free(target, bodies)
+        target.wait_whole()  # now that there was time for it, this is what whole means
         for turn, cell in product(range(trials), cells):
             rng = random.Random(f"{seed}/{turn}/{cell}")
             outcomes.append(run_trial(target, cell, bodies, expected, rng))

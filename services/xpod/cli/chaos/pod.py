@@ -54,6 +54,8 @@ class LocalPod:
     def __init__(self, pod: OwnPod) -> None:
         self._pod = pod
         self.endpoints = list(pod.state().endpoints)
+        self._copies = 1
+        """Of the expert that fewest shards hold: the most that was seen is what the pod has when it is whole."""
 
     def members(self, kind: str) -> list[str]:
         return [member.id for member in self._pod.state().members if member.kind == kind and member.runs]
@@ -95,6 +97,11 @@ class LocalPod:
                     return f"{member.id} is {state} to {url}"
             if not status["ready"]:
                 return f"{url} is not ready"
+            layers = status["placement"]["experts"].values()
+            copies = min((len(held) for layer in layers for held in layer.values()), default=0)
+            self._copies = max(self._copies, copies)
+            if copies < self._copies:
+                return f"an expert is held {copies} times, not {self._copies} times"
         return ""
 
 
