@@ -263,13 +263,14 @@ class NatsLine(Line):
     # -- the connection ---------------------------------------------------------------------------------
 
     def _connected(self) -> NatsSocket | None:
-        """The connection; each server is tried once if there is none."""
-        for url in self._urls if self._socket is None else ():
+        """The connection; each server is tried once if there is none. The last one that failed comes last."""
+        for url in list(self._urls) if self._socket is None else ():
             try:
                 self._socket = self._connect(url)
                 break
             except (OSError, BusError, ValueError) as error:
                 log.debug("cannot connect", connection=self._name, url=url, error=str(error))
+                self._urls.append(self._urls.pop(0))
         return self._socket
 
     def _connect(self, url: str) -> NatsSocket:
@@ -285,6 +286,7 @@ class NatsLine(Line):
         """Answers to what was asked will not come."""
         log.warning("disconnected", connection=self._name, error=str(error) or type(error).__name__)
         self._leave()
+        self._urls.append(self._urls.pop(0))
         for ticket in list(self._waiting):
             self._settle(ticket, Disconnected("the connection was lost"))
 

@@ -16,7 +16,7 @@ from xpod_runtime.errors import BusError
 from xpod_runtime.wire import Frame
 
 READ_BYTES = 1 << 20
-CONNECT_SECONDS = 2.0
+CONNECT_SECONDS = 0.7
 SEND_SECONDS = 5.0
 """A server that takes nothing for so long is as good as dead."""
 

@@ -30,6 +30,8 @@ RECONNECT_WAIT = 0.05
 """Seconds between attempts to reconnect."""
 PING_SECONDS = 0.3
 """Seconds between pings; a server that misses two is left."""
+CONNECT_SECONDS = 0.7
+"""A server that hangs takes connections and says nothing."""
 PENDING_BYTES = 64 * 1024 * 1024
 """What is buffered on the way out, also while disconnected."""
 INBOUND_FRAMES = 1_000_000
@@ -75,6 +77,7 @@ class NatsWire(Wire):
             reconnect_time_wait=RECONNECT_WAIT,  # type: ignore[arg-type]
             ping_interval=self._ping_seconds,  # type: ignore[arg-type]
             max_outstanding_pings=2,
+            connect_timeout=CONNECT_SECONDS,  # type: ignore[arg-type]
             dont_randomize=True,
             pending_size=PENDING_BYTES,
         )

@@ -48,6 +48,7 @@ from xpod_runtime.handlers import handles
 from xpod_runtime.logs import bind
 
 REMEMBERED = 1024
+JUST_ENDED = 64
 
 
 class WorkerConfig(ServiceConfig):
@@ -108,6 +109,7 @@ class Worker(Service):
             micro_batch_tokens=config.micro_batch_tokens,
         )
         self.permanent("steps", self._steps)
+        self.data.on_reconnect(self._say_last_again)
 
     async def _ask_pool(self, node: str, message: Message, timeout: float) -> Message:
         return await self.view.request(self.data, "mempool", node, message, timeout=timeout)
@@ -242,6 +244,17 @@ class Worker(Service):
             self.log.exception("session could not start", session=sequence.id)
             await self.fail(sequence, "internal", f"{type(error).__name__}: {error}")
         self.wake.set()
+
+    def _say_last_again(self) -> None:
+        """What was said into a dying connection is lost: from each last token, routers see what they miss."""
+        live = [sequence.events[-1] for sequence in self.engine.sequences.values() if sequence.events]
+        ended = [past[-1] for past in list(self._past.values())[-JUST_ENDED:]]
+        self.spawn(self.say_all([*live, *ended]))
+
+    async def say_all(self, events: list[TokenEvent]) -> None:
+        """`say` each of them."""
+        for event in events:
+            await self.say(event)
 
     def remember(self, sequence: Sequence) -> None:
         """Keep what a finished sequence said, for a router that missed a part of it."""

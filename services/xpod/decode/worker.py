@@ -79,12 +79,11 @@ class Decode(Worker):
             ):  # soft state: under pressure a checkpoint is skipped, not waited for
                 self._to_store.put_nowait(block)
         events = [event for _, event in said]
-        return self._say_all(events, crowded and any(event.finish for event in events))
+        return self._tell_routers(events, crowded and any(event.finish for event in events))
 
-    async def _say_all(self, events: list[TokenEvent], room: bool) -> None:
+    async def _tell_routers(self, events: list[TokenEvent], room: bool) -> None:
         """The step's tokens; with `room`, routers that hold sessions back for want of it hear of it, too."""
-        for event in events:
-            await self.say(event)
+        await self.say_all(events)
         if room:
             await self.beat()
 

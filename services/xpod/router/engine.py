@@ -90,6 +90,11 @@ class RouterEngine:
             for session in list(self._sessions.values()):
                 session.on_lost(member.name, f"{member.name} is down: {change.reason}")
 
+    def reconnected(self) -> None:
+        """What was said while nobody listened has to be asked for."""
+        for session in list(self._sessions.values()):
+            session.ask()
+
     def heartbeat(self, member: str) -> None:
         """The member's load is fresh: what was sent to it is counted there."""
         self._around.sent.pop(member, None)

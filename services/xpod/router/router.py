@@ -93,6 +93,7 @@ class Router(Service):
         )
         self.view.listen(self.engine.member_changed)
         self.view.on_heartbeat(self.engine.heartbeat)
+        self.data.on_reconnect(self.engine.reconnected)
         await self.open_view(model=self._model)
         settings = ApiSettings(
             version=version("xpod"),

@@ -146,8 +146,12 @@ class LiveSession:
         while not self.done:
             await asyncio.sleep(patience.silence / 4)
             if time.monotonic() - self._heard > patience.silence:
-                self._heard = time.monotonic()
-                self._apply(self._machine.silent())
+                self.ask()
+
+    def ask(self) -> None:
+        """Has the worker said something that did not arrive?"""
+        self._heard = time.monotonic()
+        self._apply(self._machine.silent())
 
     # instructions
 
