@@ -11,6 +11,7 @@ clocks, or how a worker is chosen.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -106,9 +107,13 @@ class Session:
     ahead: dict[int, Token] = field(default_factory=dict)
     prefilled: bool = False
 
-    def open(self) -> list[Instruction]:
-        """Begin."""
+    def open(self, said: Sequence[int] = ()) -> list[Instruction]:
+        """Begin; or go on behind tokens that were `said` under another router, whose logprobs nobody needs."""
         assert self.phase == "new"
+        if said:
+            self.phase, self.prefilled = "decode", True
+            self.tokens = [Token(index, token, 0.0) for index, token in enumerate(said)]
+            return [*map(Emit, self.tokens), Start("decode", self.epoch)]
         self.phase = "prefill"
         return [Start("prefill", self.epoch)]
 

@@ -102,6 +102,30 @@ def test_a_router_that_dies_in_the_middle_is_replaced(lost: httpx.Response) -> N
     assert answer.resumed == 1
 
 
+def test_a_stream_with_ids_goes_on_behind_the_last_one() -> None:
+    begun = [b"id: s1.5.0\n" + token("a"), b"id: s1.5.1\n" + token("b")]
+    sent: list[str | None] = []
+
+    def rest(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("last-event-id"))
+        return stream(b"id: s2.5.2\n" + token("c", "length"), b"data: [DONE]\n\n")
+
+    shown, asked, answer = ask(stream(*begun, breaks=True), rest)
+    assert (shown, answer.tokens, answer.resumed) == ("abc", [97, 98, 99], 1)
+    assert (asked, sent) == (["a", "b"], ["s1.5.1"])
+
+
+def test_each_try_waits_longer_for_a_silent_router() -> None:
+    patience: list[float] = []
+
+    def silent(request: httpx.Request) -> httpx.Response:
+        patience.append(request.extensions["timeout"]["read"])
+        raise httpx.ReadTimeout("silent")
+
+    ask(silent, silent, silent, stream(*WHOLE))
+    assert patience == [0.6, 1.2, 2.4]
+
+
 @pytest.mark.parametrize("status", [400, 404, 422, 429, 500])
 def test_a_refusal_is_final(status: int) -> None:
     with pytest.raises(CliError, match=r"^too long$") as raised:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,7 +12,11 @@ import pytest
 from pod.harness import Pod, Shape, greedy, running_pod
 from xpod.attention.worker import Worker
 from xpod.router.api.engine_protocol import Output, SessionError
+from xpod.router.api.resume import Place
 from xpod.router.session import LiveSession
+from xpod_proto import Down, Message, ReplayTokens, SamplingSpec, subjects
+from xpod_runtime.errors import NoResponders
+from xpod_runtime.testing import LIMIT
 
 PROMPT = list(range(40))
 
@@ -153,3 +158,57 @@ async def test_a_queue_has_an_end(nats: str, oracle_dirs: dict[str, Path]) -> No
             await pod.generate(PROMPT[:5], greedy(8, ignore_eos=True))
         assert error.value.code == "queue_timeout"
         await first_in_line.cancel()
+
+
+async def test_a_session_is_taken_over_behind_its_last_token(nats: str, oracle_dirs: dict[str, Path]) -> None:
+    sampling = SamplingSpec(seed=9, max_tokens=60, temperature=1.0, ignore_eos=True)
+    async with running_pod(nats, oracle_dirs["plain"], Shape(decode=2)) as pod:
+        whole = await pod.generate(PROMPT, sampling)
+        engine = pod.router.engine
+        left = await engine.open(PROMPT, sampling)
+        begun = await first(left, 20)
+        taken = await engine.open(PROMPT, sampling, Place(left.id, 9, begun[-1].index))
+        async with asyncio.timeout(LIMIT):
+            outputs = [output async for output in taken]
+        assert [output.token for output in outputs] == [output.token for output in whole]
+        assert outputs[20:] == whole[20:], "to the bits of the logprobs"
+        for name in ("decode-0", "decode-1"):
+            await until_empty(worker(pod, name), 5.0)
+
+
+async def test_a_session_that_nobody_knows_is_begun_again(nats: str, oracle_dirs: dict[str, Path]) -> None:
+    sampling = SamplingSpec(seed=9, max_tokens=20, temperature=1.0, ignore_eos=True)
+    async with running_pod(nats, oracle_dirs["plain"]) as pod:
+        whole = await pod.generate(PROMPT, sampling)
+        taken = await pod.router.engine.open(PROMPT, sampling, Place("snobody", 9, 7))
+        async with asyncio.timeout(LIMIT):
+            assert [output async for output in taken] == whole
+
+
+async def test_who_is_down_is_not_waited_for(nats: str, oracle_dirs: dict[str, Path]) -> None:
+    async with running_pod(nats, oracle_dirs["plain"]) as pod:
+        router = pod.router
+        hung = pod.members["decode-0"]
+        asked = asyncio.Event()
+
+        async def silence(message: Message) -> Message:
+            asked.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        deaf = await hung.data.subscribe(subjects.mailbox("test", "decode", "deaf"), silence)
+        await hung.data.flush()
+        router.view.table.hello(replace(router.view.table.members["decode-0"], name="deaf"))
+        question = ReplayTokens("s", 0)
+        asking = asyncio.create_task(
+            router.view.request(router.data, "decode", "deaf", question, timeout=LIMIT)
+        )
+        await asked.wait()
+        incarnation = router.view.table.members["deaf"].incarnation
+        await hung.control.publish(subjects.down("test"), Down("deaf", incarnation, "killed"))
+        async with asyncio.timeout(LIMIT / 2):
+            with pytest.raises(NoResponders, match="deaf is down"):
+                await asking
+            with pytest.raises(NoResponders, match="deaf is down"):
+                await router.view.request(router.data, "decode", "deaf", question, timeout=LIMIT)
+        await deaf.unsubscribe()

@@ -247,6 +247,15 @@ def test_stories(story: Story) -> None:
         assert event(session) == expected, f"event {number}"
 
 
+def test_a_session_goes_on_behind_what_was_said_under_another_router() -> None:
+    session = Session("s")
+    first, second, *rest = session.open([7, 8])
+    assert [first, second] == [Emit(Token(0, 7, 0.0)), Emit(Token(1, 8, 0.0))]
+    assert rest == [Start("decode", 0)]
+    session.assigned(0, "d1")
+    assert session.token(Token(2, 9, -1.0, finish="stop")) == [Emit(session.tokens[2]), Finish()]
+
+
 def test_cached_tokens_are_remembered() -> None:
     session = Session("s")
     for event, _ in DECODE:

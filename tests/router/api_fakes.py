@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from xpod.router.api import ApiSettings, Output, make_app
+from xpod.router.api.resume import Place
 from xpod_model.errors import TemplateError
 from xpod_proto import SamplingSpec
 
@@ -111,17 +112,21 @@ class FakeEngine:
         self.refusal: Exception | None = None
         self.missing = ""
         self.opened: list[tuple[list[int], SamplingSpec]] = []
+        self.places: list[Place | None] = []
         self.sessions: list[FakeSession] = []
         self.began = asyncio.Event()
 
     def ready(self) -> tuple[bool, str]:
         return not self.missing, self.missing
 
-    async def open(self, prompt: list[int], sampling: SamplingSpec) -> FakeSession:
+    async def open(
+        self, prompt: list[int], sampling: SamplingSpec, place: Place | None = None
+    ) -> FakeSession:
         if self.refusal is not None:
             raise self.refusal
         session = FakeSession(f"s{len(self.sessions)}", self.script, sampling)
         self.opened.append((prompt, sampling))
+        self.places.append(place)
         self.sessions.append(session)
         self.began.set()
         return session
@@ -139,7 +144,9 @@ def app_of(engine: FakeEngine, **settings: Any) -> Any:
     return make_app(engine, ByteText(), ApiSettings(version="1.2.3", **settings))
 
 
-async def post(engine: FakeEngine, path: str, body: dict[str, Any]) -> httpx.Response:
+async def post(
+    engine: FakeEngine, path: str, body: dict[str, Any], headers: dict[str, str] | None = None
+) -> httpx.Response:
     transport = httpx.ASGITransport(app_of(engine))
     async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
-        return await http.post(path, json=body)
+        return await http.post(path, json=body, headers=headers)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from router.api_fakes import CHAT, COMPLETIONS, EOS, HI, LOGPROB, USAGE, FakeEngine, post, says
+from xpod.router.api.resume import Place
 
 
 async def whole(engine: FakeEngine, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -143,8 +144,8 @@ async def test_stop_strings_wait_for_min_tokens() -> None:
 
 async def test_the_stopping_token_has_no_text() -> None:
     class Stops(FakeEngine):
-        async def open(self, prompt: Any, sampling: Any) -> Any:
-            session = await super().open(prompt, sampling)
+        async def open(self, prompt: Any, sampling: Any, place: Any = None) -> Any:
+            session = await super().open(prompt, sampling, place)
             inner = session._output
             session._output = lambda t: inner(EOS) if t == ord("!") else inner(t)  # type: ignore[method-assign]
             return session
@@ -171,10 +172,36 @@ async def test_token_ids_are_in_every_chunk(path: str) -> None:
     assert ids == ([[]] if path == CHAT else []) + [[0xC3], [0xA9], [EOS]]
 
 
-async def test_event_ids_are_token_indices() -> None:
-    answer = await post(FakeEngine(*says("abc")), COMPLETIONS, {"prompt": "x", "stream": True})
+async def test_event_ids_name_the_session_its_seed_and_the_token() -> None:
+    body = {"prompt": "x", "stream": True, "seed": 7}
+    answer = await post(FakeEngine(*says("abc")), COMPLETIONS, body)
     ids = [line.removeprefix("id: ") for line in answer.text.split("\n") if line.startswith("id: ")]
-    assert ids == ["0", "1", "2", "3"]
+    assert ids == ["s0.7.0", "s0.7.1", "s0.7.2", "s0.7.3"]
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+async def test_a_stream_goes_on_behind_the_last_event_that_arrived(path: str) -> None:
+    engine = FakeEngine(*says("abc"))
+    body = (HI if path == CHAT else {"prompt": "x"}) | USAGE
+    answer = await post(engine, path, body, {"Last-Event-ID": "s9.77.1"})
+    told = [json.loads(line[6:]) for line in answer.text.split("\n") if line.startswith("data: {")]
+    texts = [c.get("text") or c.get("delta", {}).get("content") for each in told for c in each["choices"]]
+    assert [text for text in texts if text] == ["c"]
+    assert told[-1]["usage"]["completion_tokens"] == 4
+    assert (engine.places, engine.opened[0][1].seed) == ([Place("s9", 77, 1)], 77)
+
+
+@pytest.mark.parametrize("wrong", ["", "7", "s1.2", "s1.2.3.4", "S1.2.3", "s1.2.x", "s1.2." + "9" * 30])
+async def test_an_id_that_is_not_ours_means_from_the_beginning(wrong: str) -> None:
+    assert Place.of(wrong) is None
+
+
+async def test_several_choices_have_no_place_to_go_on_from() -> None:
+    engine = FakeEngine(*says("abc"))
+    body = {"prompt": "x", "stream": True, "n": 2}
+    answer = await post(engine, COMPLETIONS, body, {"Last-Event-ID": "s9.77.1"})
+    assert engine.places == [None, None]
+    assert "id: " not in answer.text
 
 
 def fp32(value: float) -> float:

@@ -36,8 +36,12 @@ class ReplayTokens(Message):
 
 @message(67)
 class TokenHistory(Message):
-    """The answer to ReplayTokens: `known` is false where the worker does not run the session."""
+    """The answer to ReplayTokens: `known` is false where the worker does not run the session.
+
+    `said` (u32) are all token ids so far, also those that others generated and whose events it does not have.
+    """
 
     session: str
     known: bool
     tokens: tuple[TokenEvent, ...]
+    said: Tensor = Tensor("u32", (0,), b"")

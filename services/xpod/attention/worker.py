@@ -35,6 +35,7 @@ from xpod_proto import (
     Message,
     ReplayTokens,
     SessionFailed,
+    Tensor,
     TokenEvent,
     TokenHistory,
     subjects,
@@ -282,4 +283,5 @@ class Worker(Service):
         sequence = self.engine.sequences.get(message.session)
         events = tuple(sequence.events) if sequence else self._past.get(message.session)
         missed = tuple(event for event in events or () if event.index >= message.start)
-        return TokenHistory(message.session, events is not None, missed)
+        said = Tensor.of_tokens(sequence.generated if sequence else ())
+        return TokenHistory(message.session, events is not None, missed, said)

@@ -27,6 +27,8 @@ class Answer:
     usage: dict[str, Any] = field(default_factory=dict)
     recoveries: int = 0
     resumed: int = 0
+    place: str = ""
+    """The id of the last event, from which any router can go on; empty where events have none."""
     arrivals: list[float] = field(default_factory=list)
     """When each chunk with something new came."""
     _text_seen: int = 0

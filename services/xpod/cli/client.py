@@ -17,7 +17,7 @@ import httpx
 from xpod.cli.answer import Answer
 from xpod.cli.errors import REFUSED, CliError, ConnectionLost, StreamFailed
 from xpod.cli.readiness import credentials, reason_of
-from xpod.cli.sse import SseParser
+from xpod.cli.sse import ServerEvent, SseParser
 
 CONNECT_SECONDS = 3.0
 SILENCE_SECONDS = 60.0
@@ -110,17 +110,23 @@ class PodClient:
         url = self._endpoints[0]
         timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, read=silence)
         headers = {"X-Keep-Alive": str(KEEP_ALIVE_SECONDS)}
+        if answer.place:
+            headers["Last-Event-ID"] = answer.place
         request = self._http.stream("POST", url + path, json=body, timeout=timeout, headers=headers)
         with _lost_if_broken(url), request as response:
             if response.status_code != httpx.codes.OK:
                 response.read()
                 raise _refusal(url, response)
-            if answer.arrivals:
+            if answer.arrivals and answer.place:
+                answer.resumed += 1
+            elif answer.arrivals:
                 answer.restart()
-            for data in _data_of(response):
-                if data == DONE:
+            for event in _events_of(response):
+                if event.data == DONE:
                     break
-                if text := answer.add(json.loads(data), time.monotonic()):
+                text = answer.add(json.loads(event.data), time.monotonic())
+                answer.place = event.id
+                if text:
                     show(text)
         if not answer.complete:
             raise ConnectionLost(f"{url} ended the stream in the middle")
@@ -149,8 +155,7 @@ def _refusal(url: str, response: httpx.Response) -> CliError:
     return CliError(reason, REFUSED)
 
 
-def _data_of(response: httpx.Response) -> Iterator[str]:
+def _events_of(response: httpx.Response) -> Iterator[ServerEvent]:
     parser = SseParser()
     for chunk in response.iter_bytes():
-        for event in parser.feed(chunk):
-            yield event.data
+        yield from parser.feed(chunk)

@@ -9,8 +9,10 @@ from typing import Any
 from xpod.common.experts import ExpertDirectory
 from xpod.common.service import now
 from xpod.router.api.engine_protocol import NotReady, Overloaded
+from xpod.router.api.resume import Place
 from xpod.router.brokers import Brokers
 from xpod.router.session import LiveSession, Surroundings
+from xpod.router.taking_over import take_over
 from xpod_model.config import ModelConfig
 from xpod_policy.membership import Change, Member
 from xpod_proto import PrefillDone, SamplingSpec, SessionFailed
@@ -51,19 +53,22 @@ class RouterEngine:
         """Duplicate tokens that differed from the first."""
         return self._around.counters.divergences_seen
 
-    async def open(self, prompt: list[int], sampling: SamplingSpec) -> LiveSession:
-        """Start a generation. Raises NotReady, Overloaded."""
+    async def open(
+        self, prompt: list[int], sampling: SamplingSpec, place: Place | None = None
+    ) -> LiveSession:
+        """Start a generation, or go on behind `place`. Raises NotReady, Overloaded."""
         self._forget_ended()
         ready, reason = self.ready()
         if not ready:
             raise NotReady(reason)
         if len(self._sessions) >= self._limit:
             raise Overloaded(1.0)
+        said = [] if place is None else await take_over(self._around, place)
         session = LiveSession(self._around, f"s{secrets.token_hex(12)}", prompt, sampling)
         self._sessions[session.id] = session
         self._around.counters.sessions.inc()
         try:
-            await session.open()
+            await session.open(said)
         except BaseException:  # a client that left in this moment must not leave a session behind
             await session.cancel()
             raise

@@ -95,11 +95,11 @@ class LiveSession:
     def done(self) -> bool:
         return self._machine.phase == "done"
 
-    async def open(self) -> None:
-        """Listen for tokens, then begin."""
+    async def open(self, said: Sequence[int] = ()) -> None:
+        """Listen for tokens, then begin, or go on behind what was said before."""
         subject = subjects.tokens(self._around.pod, self.id)
         self._subscription = await self._around.bus.subscribe(subject, self._on_token)
-        self._apply(self._machine.open())
+        self._apply(self._machine.open(said))
         self._spawn(self._watch())
 
     async def __aiter__(self) -> AsyncIterator[Output]:

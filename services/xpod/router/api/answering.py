@@ -16,7 +16,7 @@ from xpod.router.api.errors import internal, of_engine
 from xpod.router.api.generation import Ask, Generation
 from xpod.router.api.json_body import dump
 from xpod.router.api.replies import Envelope, Json, Reply
-from xpod.router.api.requests import GenerationRequest, StreamOptions
+from xpod.router.api.requests import StreamOptions
 from xpod.router.api.sse import DONE, EventStream, Write, frame
 from xpod_runtime.errors import XpodError
 
@@ -35,7 +35,7 @@ async def answer(http: Request, ask: Ask, reply: Reply) -> Response:
         envelope = Envelope(reply, generation, ask.api.served(ask.request.model))
         if not ask.request.stream:
             return await while_connected(http.receive, whole(generation, reply, envelope))
-        chunks = Chunks(ask.request, reply, envelope, generation)
+        chunks = Chunks(ask, reply, envelope, generation)
         handed_over = True
         return EventStream(chunks.produce, generation.close, _keep_alive(http, ask.api.settings.keep_alive))
     except ClientGone:
@@ -72,15 +72,15 @@ async def whole(generation: Generation, reply: Reply, envelope: Envelope) -> Res
 class Chunks:
     """The answer as a stream of chunks."""
 
-    def __init__(
-        self, request: GenerationRequest, reply: Reply, envelope: Envelope, generation: Generation
-    ) -> None:
+    def __init__(self, ask: Ask, reply: Reply, envelope: Envelope, generation: Generation) -> None:
+        request, place = ask.request, ask.resumed
         self._options = request.stream_options or StreamOptions()
         self._every_token = request.return_token_ids or request.alternatives >= 0
         self._reply = reply
         self._envelope = envelope
         self._generation = generation
-        self._opened: set[int] = set()
+        self._next = 0 if place is None else place.index + 1
+        self._opened: set[int] = set() if place is None else {0}
         self._finished = 0
 
     async def produce(self, write: Write) -> None:
@@ -109,11 +109,11 @@ class Chunks:
             opening = self._reply.opening(piece.choice)
             if opening is not None:
                 await write(frame(dump(self._chunk(opening))))
-        if piece.text or piece.finish or self._every_token:
+        if piece.output.index >= self._next and (piece.text or piece.finish or self._every_token):
             many = len(self._generation.choices)
             self._finished += bool(piece.finish)
             # An id names a place in one choice's tokens; with several choices there is no such place.
-            event_id = str(piece.output.index) if many == 1 else ""
+            event_id = str(self._generation.place(piece.output.index)) if many == 1 else ""
             chunk = self._chunk(self._reply.delta(piece), last=self._finished == many)
             await write(frame(dump(chunk), event_id))
 

@@ -17,6 +17,7 @@ from xpod.router.api.errors import ErrorBody
 from xpod.router.api.generation import Ask
 from xpod.router.api.replies import ChatReply, CompletionReply
 from xpod.router.api.requests import ChatRequest, CompletionRequest
+from xpod.router.api.resume import HEADER, Place
 from xpod.router.api.sampling import check
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
@@ -35,7 +36,7 @@ def completion_routes(api: Api) -> APIRouter:
         api.served(body.model)
         check(body, api.engine.vocab_size)
         prompt = await prompts.of_chat(body.messages, api.text, body.chat_template_kwargs)
-        return await answer(http, Ask(api, body, [prompt], arrived), ChatReply(body, api.text))
+        return await answer(http, Ask(api, body, [prompt], arrived, _place(http)), ChatReply(body, api.text))
 
     @routes.post("/completions", responses={200: _STREAM})
     async def completions(body: CompletionRequest, http: Request) -> Response:
@@ -44,7 +45,9 @@ def completion_routes(api: Api) -> APIRouter:
         check(body, api.engine.vocab_size)
         each = await prompts.of_completion(body, api.text, api.engine.vocab_size)
         echoes = [prompt.echo for prompt in each for _ in range(body.n)]
-        return await answer(http, Ask(api, body, each, arrived), CompletionReply(body, api.text, echoes))
+        return await answer(
+            http, Ask(api, body, each, arrived, _place(http)), CompletionReply(body, api.text, echoes)
+        )
 
     @routes.get("/models")
     async def models() -> dict[str, Any]:
@@ -55,6 +58,10 @@ def completion_routes(api: Api) -> APIRouter:
         return _model(api, api.served(name))
 
     return routes
+
+
+def _place(http: Request) -> Place | None:
+    return Place.of(http.headers.get(HEADER))
 
 
 def _model(api: Api, name: str) -> dict[str, Any]:

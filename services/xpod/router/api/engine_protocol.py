@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from xpod.router.api.resume import Place
 from xpod_proto import SamplingSpec
 from xpod_runtime.errors import XpodError
 
@@ -91,8 +92,11 @@ class Engine(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Whether the pod can serve, and in one line what is missing where it cannot."""
 
-    async def open(self, prompt: list[int], sampling: SamplingSpec) -> Session:
-        """Start a generation. Raises NotReady or Overloaded."""
+    async def open(self, prompt: list[int], sampling: SamplingSpec, place: Place | None = None) -> Session:
+        """Start a generation, or go on with one that its client has up to `place`; all outputs are said, from 0 on.
+
+        Those up to `place` may lack their logprobs. Raises NotReady or Overloaded.
+        """
 
     def status(self) -> dict[str, Any]:
         """The object that `xpod status --json` prints."""

@@ -13,6 +13,7 @@ from xpod.router.api.context import Api
 from xpod.router.api.errors import bad_request, of_engine
 from xpod.router.api.prompts import Prompt
 from xpod.router.api.requests import GenerationRequest
+from xpod.router.api.resume import Place
 from xpod.router.api.sampling import base_seed, seed_of, spec_of, token_budget, with_defaults
 from xpod.router.api.stops import StopMatcher
 from xpod_proto import SamplingSpec
@@ -21,12 +22,22 @@ from xpod_runtime.errors import XpodError
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request that was found valid, its prompts as tokens, and when it arrived on the metrics' clock."""
+    """A request that was found valid, its prompts as tokens, and when it arrived on the metrics' clock.
+
+    `place` is where an earlier stream of the same request ended too early; with several choices there is none.
+    """
 
     api: Api
     request: GenerationRequest
     prompts: list[Prompt]
     arrived: float
+    place: Place | None = None
+
+    @property
+    def resumed(self) -> Place | None:
+        """The place to go on from."""
+        single = self.request.stream and len(self.prompts) * self.request.n == 1
+        return self.place if single else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,10 @@ class Generation:
         for choice in self.choices:
             await choice.close(self._reason)
 
+    def place(self, index: int) -> Place:
+        """Token `index` of the only choice."""
+        return Place(self.choices[0].session.id, self.seed, index)
+
     def usage(self) -> Usage:
         per_prompt = self.choices[:: self._ask.request.n]
         cached = sum(choice.session.cached_tokens for choice in per_prompt)
@@ -105,7 +120,7 @@ class Generation:
 
 def _specs(ask: Ask, prompt: Prompt) -> list[SamplingSpec]:
     budget = token_budget(ask.request, len(prompt.ids), ask.api.engine)
-    base = base_seed(ask.request.seed)
+    base = ask.resumed.seed if ask.resumed else base_seed(ask.request.seed)
     request = with_defaults(ask.request, ask.api.settings.sampling_defaults)
     return [spec_of(request, budget, seed_of(base, turn)) for turn in range(request.n)]
 
@@ -113,7 +128,7 @@ def _specs(ask: Ask, prompt: Prompt) -> list[SamplingSpec]:
 async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Choice:
     api = ask.api
     with api.metrics.waiting.track_inprogress():
-        session = await api.engine.open(list(prompt.ids), spec)
+        session = await api.engine.open(list(prompt.ids), spec, ask.resumed)
     return Choice(
         index,
         session=session,
