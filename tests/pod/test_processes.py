@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from xpod_model.demo import demo_path
 
 PROMPT = "def fibonacci(n):"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "resume.py"
 
 
 def xpod(*arguments: str, data: Path, timeout: float = 100) -> subprocess.CompletedProcess[str]:
@@ -147,3 +148,15 @@ def test_a_killed_decode_worker_comes_back(data: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert len(json.loads(again.stdout)["tokens"]) == 64
     assert not psutil.pid_exists(before["decode-0"])
+
+
+def test_the_example_client_outlives_its_router(data: Path) -> None:
+    asked = xpod("run", PROMPT, "--max-tokens", "200", "--temperature", "0", "--json", data=data)
+    example = [sys.executable, str(EXAMPLE), PROMPT, *status(data)["endpoints"]]
+    with subprocess.Popen(example, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        begun = client.stdout.read(20)
+        assert xpod("kill", "router-0", data=data).returncode == 0
+        rest = client.stdout.read()  # `communicate` would miss what is buffered
+    assert client.returncode == 0
+    assert begun + rest == json.loads(asked.stdout)["text"]

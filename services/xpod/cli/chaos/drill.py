@@ -24,7 +24,7 @@ from xpod.cli.chaos.trial import PHASES, Cell, Outcome, Phase, fault_free, run_t
 from xpod.cli.errors import BAD_USAGE, CliError
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
 from xpod.cli.own_pod import OwnPod, own_pod
-from xpod.cli.status import running_state
+from xpod.cli.state import read_state
 
 KINDS = ("router", "prefill", "decode", "expert", "mempool", "supervisor", "nats")
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
@@ -49,7 +49,9 @@ def drill(  # noqa: PLR0917
     dtype: DtypeOption = "auto",
     data: Annotated[
         Path | None,
-        Option("--data", envvar="XPOD_DATA", help="Hit the pod in this directory (default: one of its own)."),
+        Option(
+            "--data", envvar="XPOD_DATA", help="Hit the pod that runs here; where none runs, one of its own."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> int:
@@ -101,9 +103,10 @@ def _phase(name: str) -> Phase:
 
 @contextmanager
 def _pod(data: Path | None, model: str, dtype: str) -> Iterator[OwnPod]:
-    if data is not None:
-        running_state(data)
-        yield OwnPod(data.expanduser().resolve())
+    directory = None if data is None else data.expanduser().resolve()
+    state = None if directory is None else read_state(directory)
+    if directory is not None and state is not None and state.launcher_runs:
+        yield OwnPod(directory)
         return
     with own_pod(model, {}, dtype=dtype, nats=NATS_NODES) as pod:
         yield pod
