@@ -17,9 +17,8 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from xpod_proto import Framed, size_of
 from xpod_runtime.errors import FrameLost
 from xpod_runtime.frames_ring import LINE, Place, Ring
 from xpod_runtime.wire import Pieces
@@ -33,6 +32,9 @@ _HEAD = struct.Struct("<QQQ")  # magic, sequence, length
 _NUMBER = struct.Struct("<Q")
 _SEQUENCE_AT, _READ_AT = 8, 24
 T = TypeVar("T")
+
+if TYPE_CHECKING:  # a command that only wants to know whose a file is starts without the messages
+    from xpod_proto import Framed
 
 
 class Segment:
@@ -65,7 +67,7 @@ class Segment:
 
     def complete(self, place: Place, before: Pieces, lent: int, after: Pieces) -> tuple[int, int]:
         """Puts the rest around the `lent` bytes, at most MARGIN on each side; returns the frame's `skip` and size."""
-        head, tail = size_of(before), size_of(after)
+        head, tail = sum(map(len, before)), sum(map(len, after))
         begin = place.offset + HEADER + MARGIN
         self._fill(begin - head, before)
         self._fill(begin + lent, after)

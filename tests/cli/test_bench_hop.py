@@ -41,7 +41,7 @@ def test_a_pod_is_measured(command: Command, model: Path, tmp_path: Path) -> Non
         assert sum(each[part] for part in PARTS) == pytest.approx(each["whole"], abs=0.01)
         assert each["echo"] > 0
     assert report["figures"]["300"]["call_bytes"] > 300 * TINY.hidden * 2 / 2
-    assert sum(report["pod"]["held"].values()) == TINY.layers * TINY.num_experts
+    assert sum(report["pod"]["held"].values()) == 2 * TINY.layers * TINY.num_experts  # two copies
     assert report["pod"]["processes"]["expert"] == 2
     assert report["parameters"]["model"]["experts_per_token"] == TINY.experts_per_token
     (file,) = (tmp_path / "results").iterdir()
