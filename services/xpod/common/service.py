@@ -34,7 +34,7 @@ class Service(Actor):
 
     def __init__(self, config: ServiceConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)
-        self.view = PodView(control, self.pod)
+        self.view = PodView(control, self.pod, interval=config.heartbeat)
         self.view.neighbours.introduce(data)
 
     async def open_view(self, *, model: str = "", fingerprint: str = "") -> None:

@@ -25,9 +25,9 @@ TICK = 0.1
 
 
 class PodView:
-    """Who is there, once `start` was called."""
+    """Who is there, once `start` was called. Members are taken to say something every `interval` seconds."""
 
-    def __init__(self, bus: Bus, pod: str) -> None:
+    def __init__(self, bus: Bus, pod: str, *, interval: float = 0.3) -> None:
         self._bus = bus
         self._pod = pod
         self._model = ""
@@ -38,7 +38,7 @@ class PodView:
         self._departures: asyncio.Queue[str] = asyncio.Queue()
         self._awaited: dict[str, set[asyncio.Future[None]]] = {}
         self._probing: dict[str, asyncio.Task[None]] = {}
-        self.table = Membership()
+        self.table = Membership(interval=interval)
         self.neighbours = Neighbours(pod)
 
     def listen(self, listener: Listener) -> None:
