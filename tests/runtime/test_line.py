@@ -209,8 +209,31 @@ async def test_a_server_that_hangs_is_left(tmp_path: Path) -> None:
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
             os.kill(hangs.pid, signal.SIGSTOP)
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), Disconnected)
-            client._urls = [next.url]
-            assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
+            assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders), "the next"
         finally:
             os.kill(hangs.pid, signal.SIGCONT)
             client.close()
+
+
+async def test_who_only_listens_leaves_a_server_that_hangs_too(tmp_path: Path) -> None:
+    async with (
+        running_broker(tmp_path / "a", name="a") as hangs,
+        running_broker(tmp_path / "b", name="b") as next,
+    ):
+        server = NatsLine([hangs.url, next.url], "server", ping_seconds=0.1)
+        client = NatsLine([next.url], "client")
+
+        def until_served() -> object:
+            with serving(server, "echo", echo):
+                while isinstance(answer := asked(client, "echo", Ack("there")), NoResponders):
+                    client.take(0.01)
+                return answer
+
+        try:
+            with serving(server, "echo", echo):  # with the first
+                os.kill(hangs.pid, signal.SIGSTOP)
+            assert await on_thread(until_served) == Ack("there")
+        finally:
+            os.kill(hangs.pid, signal.SIGCONT)
+            for line in (server, client):
+                line.close()
