@@ -1,5 +1,6 @@
 """Counts come from the names of services."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import yaml
 from xpod.cli.compose import KINDS, compose_path, count_services, default_counts
 from xpod.cli.errors import CliError
 from xpod_proto import subjects
+from xpod_runtime.broker import free_ports, nats_server_path
+from xpod_runtime.nats_bus import NatsBus
+from xpod_runtime.testing import LIMIT
 
 
 def test_kinds_are_those_of_the_bus_and_nats() -> None:
@@ -65,6 +69,8 @@ def test_every_member_of_compose_knows_its_own_name_and_runs_its_own_kind() -> N
         if kind == "nats":
             assert service["command"][:2] == ["--server_name", name]
             assert service["volumes"] == [f"{name}:/data"]
+            assert "/accounts.conf" in service["command"]
+            assert service["configs"] == [{"source": "accounts", "target": "/accounts.conf"}]
         else:
             assert service["environment"]["XPOD_ID"] == name
             assert service["command"] == ["python", "-m", f"xpod.{kind}"]
@@ -88,3 +94,28 @@ def test_one_service_builds_the_image_for_all() -> None:
     services = yaml.safe_load(compose_path().read_text())["services"]
     assert [name for name, service in services.items() if "build" in service] == ["router-0"]
     assert services["router-0"]["pull_policy"] == "missing"
+
+
+async def test_the_servers_of_compose_tell_of_departures_and_keep_streams(tmp_path: Path) -> None:
+    """Its configuration and flags, but for addresses."""
+    document = yaml.safe_load(compose_path().read_text())
+    settings = tmp_path / "accounts.conf"
+    settings.write_text(document["configs"]["accounts"]["content"].replace("$$", "$"))
+    (port,) = free_ports(1)
+    flags = ["--config", str(settings), "--store_dir", str(tmp_path), "-a", "127.0.0.1", "-p", str(port)]
+    server = await asyncio.create_subprocess_exec(
+        nats_server_path(), *flags, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        watcher = await NatsBus.connect(f"nats://127.0.0.1:{port}", "watcher", wait=LIMIT)
+        departed: asyncio.Queue[str] = asyncio.Queue()
+        await watcher.on_departure(departed.put_nowait)
+        await watcher.flush()
+        await (await NatsBus.connect(f"nats://127.0.0.1:{port}", "victim", wait=LIMIT)).close()
+        async with asyncio.timeout(LIMIT):
+            assert await departed.get() == "victim"
+            await watcher.client.jetstream().add_stream(name="kept", subjects=["kept"])
+        await watcher.close()
+    finally:
+        server.kill()
+        await server.wait()

@@ -209,7 +209,9 @@ async def test_a_server_that_hangs_is_left(tmp_path: Path) -> None:
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
             os.kill(hangs.pid, signal.SIGSTOP)
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), Disconnected)
-            assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders), "the next"
+            assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders), (
+                "the next"
+            )
         finally:
             os.kill(hangs.pid, signal.SIGCONT)
             client.close()
