@@ -199,3 +199,27 @@ async def test_where_nobody_else_holds_an_expert_nothing_is_hedged(impatient: No
     assert hop.hedges == 0
     hop.close()
     await compute.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_where_a_call_and_its_hedge_are_both_lost_whoever_serves_is_asked_anew() -> None:
+    bench, lost = Bench(), [2]  # so many calls get no answer
+
+    async def forgetful(message: Message) -> Message:
+        if lost[0] > 0:
+            lost[0] -= 1
+            await asyncio.Event().wait()
+        return await answer(message)
+
+    for name in ("expert-0", "expert-1"):
+        await LocalBus(bench.fabric, name).subscribe(subjects.calls("pod", name), forgetful)
+        await bench.holds(name, 0, 1, 2, 3)
+    compute = ComputeThread()
+    hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute, call_timeout=3600)
+    async with asyncio.timeout(LIMIT):
+        one_expert = np.zeros((3, 2), np.int64)
+        out = await compute.run(hop.experts, LAYER, ROWS, one_expert)
+    assert np.array_equal(out, (ROWS[:, None, :] + one_expert[:, :, None]).astype(np.float32))
+    assert hop.retries == 1
+    hop.close()
+    await compute.close()

@@ -33,6 +33,8 @@ from xpod_runtime.line import BUS_LIMIT, Answer, Line
 log = structlog.get_logger(__name__)
 Array = npt.NDArray[Any]
 RETRY_EVERY = 0.25
+PATIENCE_GROWS = 4
+"""With each attempt that nobody answers, so that a machine that is only slow is not given ever more to do."""
 ENVELOPE = 4096
 """Bytes of a message that are not rows, and more."""
 
@@ -61,6 +63,7 @@ class Exchange:
     experts: Array
     out: Array
     calls: int = 0
+    attempts: int = 0
     avoid: frozenset[str] = frozenset()
     homeless: Array | None = None
     version: int = -1
@@ -210,8 +213,11 @@ class Hop:
         """Ask other shards for what takes too long; returns when to look again."""
         due = [(ticket, call) for ticket, call in self._calls.items() if call.hedge_at <= now]
         for ticket, call in due:
-            call.hedge_at = math.inf
-            exchange = call.exchange
+            exchange, waited = call.exchange, now - call.posted
+            if call.hedges:  # their answers, or what was asked, may have been lost with a server
+                self._ask_anew(call)
+                continue
+            call.hedge_at = now + PATIENCE_GROWS * waited
             avoid = exchange.avoid | self._slow | {call.part.shard}
             parts, nobody = self._directory.routing.split(exchange.layer, _pairs_of(call), avoid)
             if nobody is not None:  # who else holds these experts is gone by now
@@ -223,6 +229,17 @@ class Hop:
         next_at = min((call.hedge_at for call in self._calls.values()), default=math.inf)
         self._may_hedge = next_at < math.inf
         return next_at
+
+    def _ask_anew(self, call: _Call) -> None:
+        """Neither the call nor its hedges were answered in all that time: whoever serves its pairs is asked again."""
+        exchange = call.exchange
+        exchange.attempts += 1
+        for hedge in call.hedges:
+            self._outdo(self._calls[hedge])
+        call.hedges.clear()
+        self._outdo(call)
+        self.retries += 1
+        self._ask(exchange, _pairs_of(call))
 
     def _ask_again(self, exchange: Exchange, now: float) -> None:
         """Pairs that nobody served: is there somebody by now?"""
@@ -243,7 +260,8 @@ class Hop:
         ticket = self._line.post(self._subject(part.shard), call)
         hedge_at = math.inf
         if self._directory.routing.spare(exchange.layer):
-            hedge_at, self._may_hedge = now + self._latencies.patience(part.place.size), True
+            patience = self._latencies.patience(part.place.size) * PATIENCE_GROWS**exchange.attempts
+            hedge_at, self._may_hedge = now + patience, True
         self._calls[ticket] = _Call(exchange, part, now, now + self._call_timeout, hedge_at)
         exchange.calls += 1
         self.calls += 1
