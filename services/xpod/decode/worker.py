@@ -8,7 +8,6 @@ failover and as cache for the next turn (MemServe's PD-Caching-3).
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Coroutine
 from typing import Annotated, Any
 
@@ -19,6 +18,7 @@ from xpod.attention.sequence import Sequence
 from xpod.attention.worker import Worker, WorkerConfig
 from xpod_proto import Ack, BlockData, DecodeTask, Message, TokenEvent
 from xpod_runtime.bus import Bus
+from xpod_runtime.cores import cores
 from xpod_runtime.handlers import handles
 
 STORE_BACKLOG = 1024
@@ -30,7 +30,7 @@ class DecodeConfig(WorkerConfig):
     kind = "decode"
     kernel_threads: Annotated[
         int, Field(ge=0, description="threads that share our kernels' work, 0: compute threads")
-    ] = min(2, len(os.sched_getaffinity(0)))
+    ] = min(2, cores())
 
 
 class Decode(Worker):

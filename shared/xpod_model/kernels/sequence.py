@@ -19,7 +19,7 @@ STEP = 17
 TEAM_BYTES = 256
 # places in the team's memory, a cache line apart; AWAKE is what futexes wait for
 AWAKE, SHOWN, INSIDE = 0, 64, 128
-ASLEEP, AT_WORK, DISMISSED = 0, 1, 2
+ASLEEP, AT_WORK = 0, 1
 # looks at memory before a waiting thread offers its core to others
 PATIENCE = 2000
 FUTEX, YIELD = 202, 24
@@ -29,7 +29,7 @@ SEQ = "seq_cst"
 
 
 def add_sequence(module: ir.Module) -> None:
-    """`sequence([program, steps, team])`, team 0 for none, and `help(team)`, which returns when that is dismissed."""
+    """`sequence([program, steps, team])`, team 0 for none, and `help(team)`, which never returns."""
     _add_run(module)
     _add_help(module)
 
@@ -67,12 +67,10 @@ def _add_help(module: ir.Module) -> None:
     code = Code(module, "help", [POINTER])
     b = code.b
     (team,) = code.arguments
-    again, working, asleep, over = (code.function.append_basic_block() for _ in range(4))
+    again, working, asleep = (code.function.append_basic_block() for _ in range(3))
     b.branch(again)
     b.position_at_end(again)
-    choice = b.switch(_look(code, team, AWAKE, I32), working)
-    choice.add_case(ir.Constant(I32, ASLEEP), asleep)
-    choice.add_case(ir.Constant(I32, DISMISSED), over)
+    b.cbranch(b.icmp_signed("==", _look(code, team, AWAKE, I32), ir.Constant(I32, ASLEEP)), asleep, working)
     b.position_at_end(asleep)
     _futex(code, team, FUTEX_WAIT_PRIVATE, ASLEEP)
     b.branch(again)
@@ -90,8 +88,6 @@ def _add_help(module: ir.Module) -> None:
         ),
     )
     b.branch(again)
-    b.position_at_end(over)
-    b.ret_void()
 
 
 def _call(code: Code, step: Any) -> None:

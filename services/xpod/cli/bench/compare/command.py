@@ -28,11 +28,11 @@ from xpod.cli.bench.make_model import given_or_made
 from xpod.cli.bench.options import BenchModelOption, ResultsOption
 from xpod.cli.bench.serve import SEED_BITS
 from xpod.cli.bench.showing import show
-from xpod.cli.bench.surroundings import cores
 from xpod.cli.bench.target import checked_urls
 from xpod.cli.errors import BAD_USAGE, DONE, INTERRUPTED, REFUSED, CliError
 from xpod.cli.options import JsonOption, split_urls
 from xpod.cli.terminal import interruptible
+from xpod_runtime.cores import cores
 
 NEEDS = {"transformers": "transformers"}
 
