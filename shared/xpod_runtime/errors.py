@@ -75,6 +75,12 @@ class SlowConsumer(BusError):
     code = "slow_consumer"
 
 
+class StoreError(XpodError):
+    """The memory of last resort does not answer, or refuses; nothing that a client waits for depends on it."""
+
+    code = "store"
+
+
 class Busy(XpodError):
     """The receiver's mailbox is full; the request was not started and may be sent elsewhere."""
 

@@ -7,6 +7,7 @@ Does not know: sockets or time; what the fabric holds stays held until the test 
 from __future__ import annotations
 
 from xpod_runtime.local_fabric import LocalFabric, LocalWire
+from xpod_runtime.local_store import LocalStore
 from xpod_runtime.receiving import Limits
 from xpod_runtime.wire_bus import WireBus
 
@@ -19,9 +20,13 @@ class LocalBus(WireBus):
     def __init__(
         self, fabric: LocalFabric, name: str, *, payload_limit: int = 0, limits: Limits | None = None
     ) -> None:
+        self._fabric = fabric
         self._local = LocalWire(fabric, name)
         super().__init__(self._local, payload_limit=payload_limit, limits=limits)
         self._local.open(self._inbox.pattern, "", self._inbox.deliver)
+
+    def store(self, name: str, *, lifetime: float) -> LocalStore:
+        return LocalStore(self._fabric.shelves[name])
 
     def disconnect(self) -> None:
         """Loses the connection: waiting requests fail, nothing arrives."""

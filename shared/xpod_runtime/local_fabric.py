@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from xpod_runtime.errors import BusClosed, Disconnected
 from xpod_runtime.fault_plan import Delivery, Fault, FaultPlan, subject_matches
+from xpod_runtime.local_store import Shelf
 from xpod_runtime.wire import Deliver, Frame, Pieces, Stop, Wire
 
 PENDING_BYTES = 64 * 1024 * 1024
@@ -45,6 +47,7 @@ class LocalFabric:
         self.plan = plan or FaultPlan(seed=seed)
         self.max_payload = max_payload
         self.held: list[Held] = []
+        self.shelves: defaultdict[str, Shelf] = defaultdict(Shelf)
         self._random = random.Random(seed)
         self._interests: list[Interest] = []
         self._overtaken: dict[str, list[Held]] = {}

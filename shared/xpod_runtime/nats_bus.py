@@ -16,6 +16,7 @@ from nats.aio.client import Client
 from xpod_runtime.broker_config import DISCONNECTS
 from xpod_runtime.errors import BusError
 from xpod_runtime.frames import Frames
+from xpod_runtime.nats_store import NatsStore
 from xpod_runtime.nats_wire import PING_SECONDS, NatsWire, OnFatal
 from xpod_runtime.receiving import Limits
 from xpod_runtime.wire import Frame
@@ -75,6 +76,9 @@ class NatsBus(WireBus):
                 callback(name)
 
         await self._nats.listen(DISCONNECTS, "", deliver)
+
+    def store(self, name: str, *, lifetime: float) -> NatsStore:
+        return NatsStore(self._nats.client, name, lifetime)
 
     @property
     def client(self) -> Client:

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from xpod_proto import Message
-from xpod_runtime.broker import Broker
-from xpod_runtime.broker_config import BrokerConfig
+from xpod_runtime.broker import Broker, free_ports
+from xpod_runtime.broker_config import BrokerConfig, cluster_configs
 
 LIMIT = 10.0
 """Seconds that any wait in a test may take."""
@@ -30,6 +30,21 @@ async def running_broker(
         yield broker
     finally:
         broker.kill()
+
+
+@asynccontextmanager
+async def running_cluster(data_dir: Path, count: int) -> AsyncIterator[list[Broker]]:
+    """Ready nats-servers with JetStream that know one another; killed at the end."""
+    configs = cluster_configs(count, data_dir, route_ports=free_ports(count))
+    brokers = [Broker(config) for config in configs]
+    try:
+        for broker in brokers:
+            broker.start()
+        await asyncio.gather(*(broker.wait_ready() for broker in brokers))
+        yield brokers
+    finally:
+        for broker in brokers:
+            broker.kill()
 
 
 class Recorder:

@@ -1,0 +1,124 @@
+"""The store on JetStream: a key-value bucket, held by three NATS nodes where there are so many.
+
+Knows: nats-py's JetStream, which of its errors mean what. Does not know: what is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+from nats import errors as nats_errors
+from nats.aio.client import Client
+from nats.js import errors as js_errors
+from nats.js.api import KeyValueConfig, StorageType
+from nats.js.client import JetStreamContext
+from nats.js.kv import KeyValue
+
+from xpod_proto import DecodeError, Message
+from xpod_proto.codec import decode, encode
+from xpod_runtime.errors import StoreError
+from xpod_runtime.store import Entry, Store
+
+ANSWER_SECONDS = 2.0
+REPLICAS = 3
+OTHER_SETTINGS = 10058
+"""The server's code for a bucket that exists with other settings; it serves as well."""
+
+log = structlog.get_logger(__name__)
+R = TypeVar("R")
+
+
+class NatsStore(Store):
+    """Bucket `name`, made at the first use. `lifetime` in seconds."""
+
+    def __init__(self, client: Client, name: str, lifetime: float) -> None:
+        self._client = client
+        self._js: JetStreamContext = client.jetstream(timeout=ANSWER_SECONDS)
+        self._name, self._lifetime = name, lifetime
+        self._bucket: KeyValue | None = None
+        self._opening = asyncio.Lock()
+
+    async def put(self, key: str, message: Message) -> None:
+        async def put(bucket: KeyValue) -> int:
+            return await bucket.put(key, encode(message))
+
+        await self._ask(put)
+
+    async def get(self, key: str) -> Entry | None:
+        async def get(bucket: KeyValue) -> Entry | None:
+            try:
+                found = await bucket.get(key)
+            except js_errors.KeyNotFoundError:
+                return None
+            return Entry(_message(key, found.value), found.revision or 0)
+
+        return await self._ask(get)
+
+    async def claim(self, key: str, message: Message, revision: int) -> int | None:
+        async def claim(bucket: KeyValue) -> int | None:
+            try:
+                return await bucket.update(key, encode(message), last=revision)
+            except js_errors.KeyWrongLastSequenceError:
+                return None
+
+        return await self._ask(claim)
+
+    async def below(self, prefix: str) -> dict[str, Message]:
+        async def below(bucket: KeyValue) -> dict[str, Message]:
+            found = {}
+            watcher = await bucket.watch(f"{prefix}.>", ignore_deletes=True)
+            try:
+                while (entry := await watcher.updates(timeout=ANSWER_SECONDS)) is not None:
+                    found[entry.key.removeprefix(prefix + ".")] = _message(entry.key, entry.value)
+            finally:
+                await watcher.stop()
+            return found
+
+        return await self._ask(below)
+
+    async def drop(self, prefix: str) -> None:
+        async def drop(_: KeyValue) -> bool:
+            return await self._js.purge_stream(f"KV_{self._name}", subject=f"$KV.{self._name}.{prefix}.>")
+
+        await self._ask(drop)
+
+    async def _ask(self, work: Callable[[KeyValue], Awaitable[R]]) -> R:
+        if not self._client.is_connected:
+            raise StoreError("no connection")
+        try:
+            return await work(await self._open())
+        except (js_errors.NotFoundError, js_errors.NoStreamResponseError) as error:  # the next use makes it again
+            self._bucket = None
+            raise StoreError(f"bucket {self._name}: {error}") from error
+        except (nats_errors.Error, TimeoutError, OSError) as error:
+            raise StoreError(f"bucket {self._name}: {error or type(error).__name__}") from error
+
+    async def _open(self) -> KeyValue:
+        async with self._opening:
+            if self._bucket is None:
+                self._bucket = await self._make()
+            return self._bucket
+
+    async def _make(self) -> KeyValue:
+        replicas = REPLICAS if len(self._client.servers) >= REPLICAS else 1
+        wanted = KeyValueConfig(
+            self._name, ttl=self._lifetime, storage=StorageType.FILE, replicas=replicas
+        )
+        try:
+            bucket = await self._js.create_key_value(wanted)
+        except js_errors.BadRequestError as error:
+            if error.err_code != OTHER_SETTINGS:
+                raise
+            return await self._js.key_value(self._name)
+        log.info("bucket", name=self._name, replicas=replicas)
+        return bucket
+
+
+def _message(key: str, value: bytes | None) -> Message:
+    try:
+        return decode(value or b"")
+    except DecodeError as error:
+        raise StoreError(f"{key} holds what is not a message: {error}") from error
