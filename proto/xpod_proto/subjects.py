@@ -65,6 +65,11 @@ def placement(pod: str) -> str:
     return f"{_token(pod)}.{VERSION}.placement"
 
 
+def running(pod: str) -> str:
+    """What workers say that they compute, for routers that know better."""
+    return f"{_token(pod)}.{VERSION}.running"
+
+
 def kv(pod: str) -> str:
     """MemPool's events: blocks stored and evicted."""
     return f"{_token(pod)}.{VERSION}.kv"

@@ -1,6 +1,7 @@
 """The life of one generation, as its router sees it: events in, instructions out.
 
     new → prefill → decode → done
+    new → follow (another router's) → done
 
 The facts (prompt, parameters, seed, tokens so far) stay here; workers may come and go. Because a token is a
 function of those facts alone, a session moves to another worker by being told again under the next epoch, and
@@ -15,25 +16,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Phase = Literal["new", "prefill", "decode", "done"]
+Phase = Literal["new", "prefill", "decode", "follow", "done"]
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One generated token; `finish` is empty, `stop` or `length`; token 0 says how much of the prompt was cached."""
+    """One generated token; `finish` is empty, `stop` or `length`; token 0 says how much of the prompt was cached.
+
+    `logprob` None: only the token itself is known.
+    """
 
     index: int
     token: int
-    logprob: float
+    logprob: float | None
     top: tuple[tuple[int, float], ...] = ()
     finish: str = ""
     cached: int = 0
 
     def same_bits(self, other: Token) -> bool:
-        """Equal to the bit, logprob included."""
-        return (self.token, self.finish) == (other.token, other.finish) and struct.pack(
-            "<d", self.logprob
-        ) == struct.pack("<d", other.logprob)
+        """Equal to the bit, logprob included, as far as both are known."""
+        if self.logprob is None or other.logprob is None:
+            return self.token == other.token
+        return (self.token, self.finish, struct.pack("<d", self.logprob)) == (
+            other.token,
+            other.finish,
+            struct.pack("<d", other.logprob),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +102,44 @@ Instruction = Start | Emit | Ask | Release | Diverged | Fail | Finish
 
 @dataclass
 class Session:
-    """The table. `recoveries` counts how often a worker had to be replaced, `max_recoveries` bounds it."""
+    """The table. `recoveries` counts how often a worker had to be replaced.
+
+    `max_recoveries` bounds how often that may happen without a new token in between: a session that ends every worker
+    it is given to must not end all of them.
+    """
 
     id: str
-    max_recoveries: int = 3
+    max_recoveries: int = 5
     phase: Phase = "new"
     epoch: int = 0
     worker: str | None = None
     cached: int = 0
     recoveries: int = 0
+    in_vain: int = 0
     tokens: list[Token] = field(default_factory=list)
     ahead: dict[int, Token] = field(default_factory=dict)
     prefilled: bool = False
 
-    def open(self, said: Sequence[int] = ()) -> list[Instruction]:
-        """Begin; or go on behind tokens that were `said` under another router, whose logprobs nobody needs."""
+    def open(self, known: Sequence[Token] = (), epoch: int = 0) -> list[Instruction]:
+        """Begin; or go on behind the tokens that are `known`, under an epoch above any that was given out."""
         assert self.phase == "new"
-        if said:
-            self.phase, self.prefilled = "decode", True
-            self.tokens = [Token(index, token, 0.0) for index, token in enumerate(said)]
-            return [*map(Emit, self.tokens), Start("decode", self.epoch)]
-        self.phase = "prefill"
-        return [Start("prefill", self.epoch)]
+        self.epoch = epoch
+        if not known:
+            self.phase = "prefill"
+            return [Start("prefill", epoch)]
+        self.phase, self.prefilled, self.tokens = "decode", True, list(known)
+        self.cached = known[0].cached
+        emits = [*map(Emit, self.tokens)]
+        if known[-1].finish:
+            self.phase = "done"
+            return [*emits, Finish()]
+        return [*emits, Start("decode", epoch)]
+
+    def follow(self, router: str) -> list[Instruction]:
+        """Hear what `router` has generated and generates; go on by ourselves if we lose it."""
+        assert self.phase == "new"
+        self.phase, self.worker = "follow", router
+        return [Ask(router, 0)]
 
     def assigned(self, epoch: int, worker: str) -> list[Instruction]:
         """A worker accepted the session under `epoch`."""
@@ -141,8 +165,11 @@ class Session:
             return []
         known = self.tokens[token.index] if token.index < len(self.tokens) else self.ahead.get(token.index)
         if known is not None:
-            diverged = [] if known.same_bits(token) else [Diverged(token.index, known, token)]
-            return [*diverged, *self._to_decode()]
+            if not known.same_bits(token):
+                return [Diverged(token.index, known, token), *self._to_decode()]
+            if known.logprob is None and token.index < len(self.tokens):
+                self.tokens[token.index] = token
+            return self._to_decode()
         self.ahead[token.index] = token
         return self._advance()
 
@@ -151,6 +178,7 @@ class Session:
         while (token := self.ahead.pop(len(self.tokens), None)) is not None:
             self.tokens.append(token)
             self.cached += token.cached
+            self.in_vain = 0
             out.append(Emit(token))
             if token.finish:
                 self.phase = "done"
@@ -179,11 +207,14 @@ class Session:
         return self._reopen(reason) if code == "draining" else self._fail(code, reason)
 
     def _reopen(self, reason: str) -> list[Instruction]:
-        if self.recoveries >= self.max_recoveries:
-            return self._fail("worker_lost", f"gave up after {self.recoveries} recoveries: {reason}")
+        if self.in_vain >= self.max_recoveries:
+            return self._fail("worker_lost", f"gave up after {self.in_vain} recoveries in vain: {reason}")
         self.recoveries += 1
+        self.in_vain += 1
         self.epoch += 1
         self.worker = None
+        if self.phase == "follow":
+            self.phase, self.prefilled = ("decode", True) if self.tokens else ("prefill", False)
         return [Start("prefill" if self.phase == "prefill" else "decode", self.epoch)]
 
     def silent(self) -> list[Instruction]:
@@ -196,8 +227,9 @@ class Session:
         """The client left, or has all that it wanted."""
         if self.phase == "done":
             return []
+        followed = self.phase == "follow"
         self.phase = "done"
-        return self._release()
+        return [] if followed else self._release()
 
     def _fail(self, code: str, reason: str) -> list[Instruction]:
         self.phase = "done"

@@ -71,10 +71,10 @@ class NatsStore(Store):
             found = {}
             watcher = await bucket.watch(f"{prefix}.>", ignore_deletes=True)
             try:
-                while (entry := await watcher.updates(timeout=ANSWER_SECONDS)) is not None:
+                while (entry := await watcher.updates(timeout=ANSWER_SECONDS)) is not None:  # type: ignore[no-untyped-call]
                     found[entry.key.removeprefix(prefix + ".")] = _message(entry.key, entry.value)
             finally:
-                await watcher.stop()
+                await watcher.stop()  # type: ignore[no-untyped-call]
             return found
 
         return await self._ask(below)
@@ -90,7 +90,10 @@ class NatsStore(Store):
             raise StoreError("no connection")
         try:
             return await work(await self._open())
-        except (js_errors.NotFoundError, js_errors.NoStreamResponseError) as error:  # the next use makes it again
+        except (
+            js_errors.NotFoundError,
+            js_errors.NoStreamResponseError,
+        ) as error:  # the next use makes it again
             self._bucket = None
             raise StoreError(f"bucket {self._name}: {error}") from error
         except (nats_errors.Error, TimeoutError, OSError) as error:
@@ -104,9 +107,7 @@ class NatsStore(Store):
 
     async def _make(self) -> KeyValue:
         replicas = REPLICAS if len(self._client.servers) >= REPLICAS else 1
-        wanted = KeyValueConfig(
-            self._name, ttl=self._lifetime, storage=StorageType.FILE, replicas=replicas
-        )
+        wanted = KeyValueConfig(self._name, ttl=self._lifetime, storage=StorageType.FILE, replicas=replicas)
         try:
             bucket = await self._js.create_key_value(wanted)
         except js_errors.BadRequestError as error:

@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from xpod.attention.worker import Worker
 from xpod.common.service import Service
 from xpod.decode.worker import Decode, DecodeConfig
 from xpod.expert.shard import Expert, ExpertConfig
 from xpod.mempool.node import MemPool, MemPoolConfig
 from xpod.prefill.worker import Prefill, PrefillConfig
-from xpod.router.api.engine_protocol import Output
+from xpod.router.api.engine_protocol import Output, Session
 from xpod.router.router import Router, RouterConfig
 from xpod.supervisor.supervisor import Supervisor, SupervisorConfig
 from xpod_proto import SamplingSpec
@@ -146,3 +147,27 @@ async def running_pod(
 def greedy(max_tokens: int, **more: object) -> SamplingSpec:
     """Temperature 0."""
     return SamplingSpec(seed=0, max_tokens=max_tokens, temperature=0.0, **more)  # type: ignore[arg-type]
+
+
+async def first(session: Session, count: int) -> list[Output]:
+    """The first `count` outputs; the session goes on."""
+    outputs: list[Output] = []
+    async for output in session:
+        outputs.append(output)
+        if len(outputs) == count:
+            break
+    return outputs
+
+
+def worker(pod: Pod, name: str) -> Worker:
+    member = pod.members[name]
+    assert isinstance(member, Worker)
+    return member
+
+
+async def until_empty(one: Worker, seconds: float) -> None:
+    """Returns once no sequence and no block is in use; fails after `seconds`."""
+    async with asyncio.timeout(seconds):
+        while one.engine.sequences or one.engine.batch.reserved_blocks:
+            one.see_if_idle()
+            await one.idle.wait()

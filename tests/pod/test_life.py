@@ -9,40 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pod.harness import Pod, Shape, greedy, running_pod
-from xpod.attention.worker import Worker
-from xpod.router.api.engine_protocol import Output, SessionError
-from xpod.router.api.resume import Place
-from xpod.router.session import LiveSession
-from xpod_proto import Down, Message, ReplayTokens, SamplingSpec, subjects
+from pod.harness import Shape, first, greedy, running_pod, until_empty, worker
+from xpod.router.api.engine_protocol import SessionError
+from xpod_proto import Down, Message, ReplayTokens, subjects
 from xpod_runtime.errors import NoResponders
 from xpod_runtime.testing import LIMIT
 
 PROMPT = list(range(40))
-
-
-async def first(session: LiveSession, count: int) -> list[Output]:
-    """The first `count` outputs; the session goes on."""
-    outputs: list[Output] = []
-    async for output in session:
-        outputs.append(output)
-        if len(outputs) == count:
-            break
-    return outputs
-
-
-def worker(pod: Pod, name: str) -> Worker:
-    member = pod.members[name]
-    assert isinstance(member, Worker)
-    return member
-
-
-async def until_empty(one: Worker, seconds: float) -> None:
-    """Returns once no sequence and no block is in use; fails after `seconds`."""
-    async with asyncio.timeout(seconds):
-        while one.engine.sequences or one.engine.batch.reserved_blocks:
-            one.see_if_idle()
-            await one.idle.wait()
 
 
 async def test_cancel_frees_slot_and_blocks_within_a_second(nats: str, oracle_dirs: dict[str, Path]) -> None:
@@ -158,31 +131,6 @@ async def test_a_queue_has_an_end(nats: str, oracle_dirs: dict[str, Path]) -> No
             await pod.generate(PROMPT[:5], greedy(8, ignore_eos=True))
         assert error.value.code == "queue_timeout"
         await first_in_line.cancel()
-
-
-async def test_a_session_is_taken_over_behind_its_last_token(nats: str, oracle_dirs: dict[str, Path]) -> None:
-    sampling = SamplingSpec(seed=9, max_tokens=60, temperature=1.0, ignore_eos=True)
-    async with running_pod(nats, oracle_dirs["plain"], Shape(decode=2)) as pod:
-        whole = await pod.generate(PROMPT, sampling)
-        engine = pod.router.engine
-        left = await engine.open(PROMPT, sampling)
-        begun = await first(left, 20)
-        taken = await engine.open(PROMPT, sampling, Place(left.id, 9, begun[-1].index))
-        async with asyncio.timeout(LIMIT):
-            outputs = [output async for output in taken]
-        assert [output.token for output in outputs] == [output.token for output in whole]
-        assert outputs[20:] == whole[20:], "to the bits of the logprobs"
-        for name in ("decode-0", "decode-1"):
-            await until_empty(worker(pod, name), 5.0)
-
-
-async def test_a_session_that_nobody_knows_is_begun_again(nats: str, oracle_dirs: dict[str, Path]) -> None:
-    sampling = SamplingSpec(seed=9, max_tokens=20, temperature=1.0, ignore_eos=True)
-    async with running_pod(nats, oracle_dirs["plain"]) as pod:
-        whole = await pod.generate(PROMPT, sampling)
-        taken = await pod.router.engine.open(PROMPT, sampling, Place("snobody", 9, 7))
-        async with asyncio.timeout(LIMIT):
-            assert [output async for output in taken] == whole
 
 
 async def test_who_is_down_is_not_waited_for(nats: str, oracle_dirs: dict[str, Path]) -> None:

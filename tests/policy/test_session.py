@@ -58,7 +58,8 @@ def failed(epoch: int, code: str, worker: str = "p1") -> Event:
 OPEN: Story = [(Session.open, [Start("prefill", 0)])]
 PREFILL: Story = [*OPEN, (assigned(0, "p1"), [])]
 DECODE: Story = [*PREFILL, (prefilled(0), [Emit(T0), Start("decode", 1)]), (assigned(1, "d1"), [])]
-GAVE_UP = Fail("worker_lost", "gave up after 3 recoveries: silence")
+FOLLOW: Story = [(lambda session: session.follow("r1"), [Ask("r1", 0)])]
+GAVE_UP = Fail("worker_lost", "gave up after 5 recoveries in vain: silence")
 NO_WORKER = Fail("no_worker", "nobody has room")
 
 STORIES: dict[str, Story] = {
@@ -152,16 +153,39 @@ STORIES: dict[str, Story] = {
     "another session's worker lost": [*DECODE, (lost("p1"), []), (lost("d9"), [])],
     "a worker that is not known yet lost": [*OPEN, (lost("p1"), [])],
     "late tokens of the lost worker": [*DECODE, (lost("d1"), [Start("decode", 2)]), (token(T1), [Emit(T1)])],
-    "recoveries are bounded": [
+    "recoveries without a token are bounded": [
         *DECODE,
-        (lost("d1"), [Start("decode", 2)]),
-        (assigned(2, "d2"), []),
-        (lost("d2"), [Start("decode", 3)]),
-        (assigned(3, "d3"), []),
-        (lost("d3"), [Start("decode", 4)]),
-        (assigned(4, "d4"), []),
-        (lost("d4"), [Release("d4", 4), GAVE_UP]),
-        (lost("d4"), []),
+        *(
+            step
+            for n in range(1, 6)
+            for step in (
+                (lost(f"d{n}"), [Start("decode", n + 1)]),
+                (assigned(n + 1, f"d{n + 1}"), []),
+            )
+        ),
+        (lost("d6"), [Release("d6", 6), GAVE_UP]),
+        (lost("d6"), []),
+    ],
+    "a token between them makes recoveries worth while": [
+        *DECODE,
+        *(
+            step
+            for n in range(1, 4)
+            for step in (
+                (lost(f"d{n}"), [Start("decode", n + 1)]),
+                (assigned(n + 1, f"d{n + 1}"), []),
+                (token(TRUTH[n]), [Emit(TRUTH[n])]),
+            )
+        ),
+        *(
+            step
+            for n in range(4, 9)
+            for step in (
+                (lost(f"d{n}"), [Start("decode", n + 1)]),
+                (assigned(n + 1, f"d{n + 1}"), []),
+            )
+        ),
+        (token(LAST), [Emit(LAST), Finish()]),
     ],
     "stale epochs": [
         *DECODE,
@@ -227,8 +251,8 @@ STORIES: dict[str, Story] = {
     ],
     "draining too often": [
         *OPEN,
-        *((failed(epoch, "draining"), [Start("prefill", epoch + 1)]) for epoch in range(3)),
-        (failed(3, "draining"), [Fail("worker_lost", "gave up after 3 recoveries: why")]),
+        *((failed(epoch, "draining"), [Start("prefill", epoch + 1)]) for epoch in range(5)),
+        (failed(5, "draining"), [Fail("worker_lost", "gave up after 5 recoveries in vain: why")]),
     ],
     "silence": [
         *DECODE,
@@ -237,6 +261,29 @@ STORIES: dict[str, Story] = {
         (Session.silent, [Ask("d1", 2)]),
     ],
     "silence with nobody to ask": [*OPEN, (Session.silent, [])],
+    "followed to its end": [
+        *FOLLOW,
+        (token(T1), [Ask("r1", 0)]),
+        (token(T0), [Emit(T0), Emit(T1)]),
+        (prefilled(0), []),
+        (token(T2), [Emit(T2)]),
+        (token(T3), [Emit(T3)]),
+        (token(LAST), [Emit(LAST), Finish()]),
+    ],
+    "the router that was followed is lost": [
+        *FOLLOW,
+        (token(T0), [Emit(T0)]),
+        (lost("r1"), [Start("decode", 1)]),
+        (assigned(1, "d1"), []),
+        (token(T1), [Emit(T1)]),
+    ],
+    "it is lost before it said anything": [
+        *FOLLOW,
+        (lost("r1"), [Start("prefill", 1)]),
+        (assigned(1, "p1"), []),
+        (prefilled(1), [Emit(T0), Start("decode", 2)]),
+    ],
+    "who only follows cancels nothing": [*FOLLOW, (token(T0), [Emit(T0)]), (Session.cancel, [])],
 }
 
 
@@ -247,13 +294,30 @@ def test_stories(story: Story) -> None:
         assert event(session) == expected, f"event {number}"
 
 
-def test_a_session_goes_on_behind_what_was_said_under_another_router() -> None:
+def test_a_session_goes_on_behind_what_is_known() -> None:
     session = Session("s")
-    first, second, *rest = session.open([7, 8])
-    assert [first, second] == [Emit(Token(0, 7, 0.0)), Emit(Token(1, 8, 0.0))]
-    assert rest == [Start("decode", 0)]
-    session.assigned(0, "d1")
+    known = [Token(0, 7, None, cached=3), Token(1, 8, -0.5)]
+    assert session.open(known, 4) == [*map(Emit, known), Start("decode", 4)]
+    session.assigned(4, "d1")
     assert session.token(Token(2, 9, -1.0, finish="stop")) == [Emit(session.tokens[2]), Finish()]
+    assert session.cached == 3
+
+
+def test_what_is_known_may_be_all() -> None:
+    known = [Token(0, 7, -0.5, finish="stop")]
+    assert Session("s").open(known, 4) == [Emit(known[0]), Finish()]
+
+
+def test_a_token_without_a_logprob_takes_the_one_that_comes() -> None:
+    session = Session("s")
+    session.open([Token(0, 7, None)], 1)
+    late = Token(0, 7, -0.25)
+    assert session.token(late) == []
+    assert session.tokens == [late]
+    assert session.token(Token(0, 7, -0.5)) == [Diverged(0, late, Token(0, 7, -0.5))]
+    other = Session("s")
+    other.open([Token(0, 7, None)], 1)
+    assert other.token(Token(0, 8, -0.25)) == [Diverged(0, Token(0, 7, None), Token(0, 8, -0.25))]
 
 
 def test_cached_tokens_are_remembered() -> None:
@@ -279,6 +343,8 @@ def test_a_session_opens_once() -> None:
         (Token(1, 6, 0.0), False),
         (Token(1, 5, 0.0, finish="stop"), False),
         (Token(1, 5, 0.0, top=((5, 0.0),)), True),
+        (Token(1, 5, None), True),
+        (Token(1, 6, None), False),
     ],
 )
 def test_same_bits(other: Token, same: bool) -> None:

@@ -20,6 +20,7 @@ TABLE: list[tuple[Callable[..., str], tuple[str, ...], str]] = [
     (subjects.placement, ("pod",), "pod.v1.placement"),
     (subjects.kv, ("pod",), "pod.v1.kv"),
     (subjects.probe, ("pod", "d-1"), "pod.v1.probe.d-1"),
+    (subjects.running, ("pod",), "pod.v1.running"),
 ]
 IDS = [function.__name__ for function, _, _ in TABLE]
 REJECTED = ["", ".", "a.b", "*", ">", "a b", "a\n", "\n", "a\0", "é", "a" * 65, "$SYS", "a/b"]

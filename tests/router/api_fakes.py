@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from xpod.router.api import ApiSettings, Output, make_app
-from xpod.router.api.resume import Place
+from xpod.router.api.engine_protocol import Claim
 from xpod_model.errors import TemplateError
 from xpod_proto import SamplingSpec
 
@@ -71,6 +71,8 @@ class FakeSession:
         self.script = script
         self.sampling = sampling
         self.cancelled = asyncio.Event()
+        self.left = asyncio.Event()
+        self.attached = False
         self.waits = asyncio.Event()
         self.given = 0
 
@@ -98,6 +100,9 @@ class FakeSession:
     async def cancel(self) -> None:
         self.cancelled.set()
 
+    async def leave(self) -> None:
+        self.left.set()
+
 
 class FakeEngine:
     """Every session says `script`; `refusal` is raised instead where it is set."""
@@ -112,7 +117,7 @@ class FakeEngine:
         self.refusal: Exception | None = None
         self.missing = ""
         self.opened: list[tuple[list[int], SamplingSpec]] = []
-        self.places: list[Place | None] = []
+        self.claims: list[Claim | None] = []
         self.sessions: list[FakeSession] = []
         self.began = asyncio.Event()
 
@@ -120,13 +125,13 @@ class FakeEngine:
         return not self.missing, self.missing
 
     async def open(
-        self, prompt: list[int], sampling: SamplingSpec, place: Place | None = None
+        self, prompt: list[int], sampling: SamplingSpec, claim: Claim | None = None
     ) -> FakeSession:
         if self.refusal is not None:
             raise self.refusal
         session = FakeSession(f"s{len(self.sessions)}", self.script, sampling)
         self.opened.append((prompt, sampling))
-        self.places.append(place)
+        self.claims.append(claim)
         self.sessions.append(session)
         self.began.set()
         return session

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from router.api_fakes import CHAT, COMPLETIONS, EOS, HI, LOGPROB, USAGE, FakeEngine, post, says
+from xpod.router.api.engine_protocol import Claim
 from xpod.router.api.resume import Place
 
 
@@ -188,7 +189,7 @@ async def test_a_stream_goes_on_behind_the_last_event_that_arrived(path: str) ->
     texts = [c.get("text") or c.get("delta", {}).get("content") for each in told for c in each["choices"]]
     assert [text for text in texts if text] == ["c"]
     assert told[-1]["usage"]["completion_tokens"] == 4
-    assert (engine.places, engine.opened[0][1].seed) == ([Place("s9", 77, 1)], 77)
+    assert (engine.claims, engine.opened[0][1].seed) == ([Claim("s9", start=2)], 77)
 
 
 @pytest.mark.parametrize("wrong", ["", "7", "s1.2", "s1.2.3.4", "S1.2.3", "s1.2.x", "s1.2." + "9" * 30])
@@ -200,7 +201,7 @@ async def test_several_choices_have_no_place_to_go_on_from() -> None:
     engine = FakeEngine(*says("abc"))
     body = {"prompt": "x", "stream": True, "n": 2}
     answer = await post(engine, COMPLETIONS, body, {"Last-Event-ID": "s9.77.1"})
-    assert engine.places == [None, None]
+    assert engine.claims == [None, None]
     assert "id: " not in answer.text
 
 

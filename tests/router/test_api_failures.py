@@ -30,7 +30,7 @@ async def test_a_failed_stream_says_so(failure: Exception, code: str, message: s
     last = json.loads(frames[-1].removeprefix("data: "))
     assert last == {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
     assert "[DONE]" not in answer.text
-    assert all(session.cancelled.is_set() for session in engine.sessions)
+    assert all(session.left.is_set() for session in engine.sessions)
 
 
 @pytest.mark.parametrize(("failure", "code", "message"), FAILURES)
@@ -41,7 +41,7 @@ async def test_a_failed_answer_says_so(failure: Exception, code: str, message: s
     assert [entry["event"] for entry in logs] == ["request failed"] * (code == "internal")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, code)
     assert answer.json()["error"]["message"] == message
-    assert engine.sessions[0].cancelled.is_set()
+    assert engine.sessions[0].left.is_set()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -61,7 +61,7 @@ async def test_when_one_of_several_cannot_be_opened_the_others_are_let_go() -> N
     engine = Second(*says("ok"))
     answer = await post(engine, COMPLETIONS, {"prompt": "x", "n": 2})
     assert answer.status_code == 500
-    assert engine.sessions[0].cancelled.is_set()
+    assert engine.sessions[0].left.is_set()
 
 
 async def test_silence_is_filled() -> None:
@@ -127,7 +127,7 @@ async def test_a_client_that_leaves_frees_its_session(stream: bool) -> None:
     gone.set()
     await running
     assert engine.sessions
-    assert all(session.cancelled.is_set() for session in engine.sessions)
+    assert all(session.left.is_set() for session in engine.sessions)
 
 
 async def test_a_cancelled_server_task_frees_its_session() -> None:
@@ -141,4 +141,4 @@ async def test_a_cancelled_server_task_frees_its_session() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert engine.sessions[0].cancelled.is_set()
+    assert engine.sessions[0].left.is_set()

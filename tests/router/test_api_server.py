@@ -140,7 +140,7 @@ async def test_a_closed_socket_frees_the_session(stream: bool) -> None:
         else:
             await engine.began.wait()
         writer.close()
-        await asyncio.wait_for(engine.sessions[0].cancelled.wait(), 5)
+        await asyncio.wait_for(engine.sessions[0].left.wait(), 5)
         await writer.wait_closed()
 
 

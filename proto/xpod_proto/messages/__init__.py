@@ -4,6 +4,7 @@ from xpod_proto.messages.bus import Ack, Chunk, ChunkOpen, Credit, ErrorReply, F
 from xpod_proto.messages.control import Down, Heartbeat, Hello, Holdings, Placement, Probe, RollCall, Value
 from xpod_proto.messages.decode import CancelSession, DecodeTask, ReplayTokens, TokenHistory
 from xpod_proto.messages.expert import ExpertCall, ExpertReply
+from xpod_proto.messages.journal import SessionFacts, SessionTokens
 from xpod_proto.messages.mempool import (
     BlockData,
     FetchBlocks,
@@ -13,7 +14,7 @@ from xpod_proto.messages.mempool import (
     StoreBlocks,
 )
 from xpod_proto.messages.prefill import PrefillTask
-from xpod_proto.messages.router import PrefillDone, SessionFailed, TokenEvent
+from xpod_proto.messages.router import PrefillDone, RunningSessions, SessionFailed, TokenEvent
 from xpod_proto.messages.sampling import SamplingSpec
 
 __all__ = [
@@ -42,8 +43,11 @@ __all__ = [
     "Probe",
     "ReplayTokens",
     "RollCall",
+    "RunningSessions",
     "SamplingSpec",
+    "SessionFacts",
     "SessionFailed",
+    "SessionTokens",
     "StoreBlocks",
     "TokenEvent",
     "TokenHistory",

@@ -36,12 +36,15 @@ class ReplayTokens(Message):
 
 @message(67)
 class TokenHistory(Message):
-    """The answer to ReplayTokens: `known` is false where the worker does not run the session.
+    """The answer to ReplayTokens: `known` is false where a worker does not run the session, and a router not own it.
 
-    `said` (u32) are all token ids so far, also those that others generated and whose events it does not have.
+    `said` (u32) are all token ids so far, also those that others generated and whose events it does not have. `epoch`
+    is the one under which it has the session, `request` (from a router) the digest of the request behind it.
     """
 
     session: str
     known: bool
     tokens: tuple[TokenEvent, ...]
     said: Tensor = Tensor("u32", (0,), b"")
+    epoch: int = -1
+    request: bytes = b""

@@ -44,3 +44,12 @@ class SessionFailed(Message):
     worker: str
     code: str
     reason: str
+
+
+@message(83)
+class RunningSessions(Message):
+    """What a worker computes for routers: (session, epoch, router) each. Who knows better cancels it."""
+
+    worker: str
+    kind: str
+    sessions: tuple[tuple[str, int, str], ...]

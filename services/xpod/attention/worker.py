@@ -34,6 +34,7 @@ from xpod_proto import (
     CancelSession,
     Message,
     ReplayTokens,
+    RunningSessions,
     SessionFailed,
     Tensor,
     TokenEvent,
@@ -50,6 +51,8 @@ from xpod_runtime.logs import bind
 
 REMEMBERED = 1024
 JUST_ENDED = 64
+BEATS_PER_LIST = 7
+"""Heartbeats from one list of running sessions to the next."""
 
 
 class WorkerConfig(ServiceConfig):
@@ -110,6 +113,7 @@ class Worker(Service):
             micro_batch_tokens=config.micro_batch_tokens,
         )
         self.permanent("steps", self._steps)
+        self.permanent("running", self._say_running)
         self.data.on_reconnect(self._say_last_again)
 
     async def _ask_pool(self, node: str, message: Message, timeout: float) -> Message:
@@ -257,6 +261,17 @@ class Worker(Service):
         for event in events:
             await self.say(event)
 
+    async def _say_running(self) -> None:
+        """Now and then: a router that has its session elsewhere by now, or ended, says so."""
+        while True:
+            await asyncio.sleep(BEATS_PER_LIST * self.config.heartbeat)
+            sequences = self.engine.sequences.values()
+            running = tuple((each.id, each.epoch, each.router) for each in sequences)
+            if running:
+                await self.data.publish(
+                    subjects.running(self.pod), RunningSessions(self.member, self.kind, running)
+                )
+
     def remember(self, sequence: Sequence) -> None:
         """Keep what a finished sequence said, for a router that missed a part of it."""
         self._past[sequence.id] = tuple(sequence.events)
@@ -284,4 +299,5 @@ class Worker(Service):
         events = tuple(sequence.events) if sequence else self._past.get(message.session)
         missed = tuple(event for event in events or () if event.index >= message.start)
         said = Tensor.of_tokens(sequence.generated if sequence else ())
-        return TokenHistory(message.session, events is not None, missed, said)
+        epoch = sequence.epoch if sequence else -1
+        return TokenHistory(message.session, events is not None, missed, said, epoch)

@@ -60,7 +60,9 @@ class Prefill(Worker):
     async def on_task(self, task: PrefillTask) -> Message:
         """Queue a prompt. One that can never fit is refused at once."""
         self.refuse_when_draining()
-        if task.session in self._waiting or self.engine.wanted(task.session):
+        known = self._waiting.get(task.session) or self._running(task.session)
+        if known is not None:
+            known.epoch, known.router = max(known.epoch, task.epoch), task.router
             return Ack("already queued")
         if len(self._waiting) >= self.config.max_queue:
             raise Busy(f"{self.member} has {len(self._waiting)} prompts waiting")
@@ -69,6 +71,9 @@ class Prefill(Worker):
         self._waiting[sequence.id] = sequence
         self._admit()
         return Ack()
+
+    def _running(self, session: str) -> Sequence | None:
+        return self.engine.sequences.get(session) if self.engine.wanted(session) else None
 
     def _admit(self) -> None:
         """Give waiting prompts, in order, the room there is."""

@@ -2,24 +2,82 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
+from collections.abc import AsyncIterator
 from typing import Any
+from weakref import WeakValueDictionary
+
+import structlog
 
 from xpod.common.experts import ExpertDirectory
 from xpod.common.service import now
-from xpod.router.api.engine_protocol import NotReady, Overloaded
-from xpod.router.api.resume import Place
+from xpod.router.api.engine_protocol import Claim, KeyReused, NotReady, Output, Overloaded, SessionError
 from xpod.router.brokers import Brokers
-from xpod.router.session import LiveSession, Surroundings
-from xpod.router.taking_over import take_over
+from xpod.router.finding import find
+from xpod.router.journal import Journal
+from xpod.router.session import Facts, Found, LiveSession
+from xpod.router.surroundings import Surroundings
+from xpod.router.wire_tokens import event_of
 from xpod_model.config import ModelConfig
 from xpod_policy.membership import Change, Member
-from xpod_proto import PrefillDone, SamplingSpec, SessionFailed
+from xpod_proto import (
+    CancelSession,
+    PrefillDone,
+    ReplayTokens,
+    RunningSessions,
+    SamplingSpec,
+    SessionFailed,
+    Tensor,
+    TokenHistory,
+    subjects,
+)
+
+log = structlog.get_logger(__name__)
+
+ENDED_SECONDS = 30.0
+"""A client that lost its connection at the very end may come back for so long."""
+
+
+class Reading:
+    """One client's way through a session; see `engine_protocol.Session`."""
+
+    def __init__(self, session: LiveSession, attached: bool) -> None:
+        self._session = session
+        self._items = session.readers.begin()
+        self.attached = attached
+
+    @property
+    def id(self) -> str:
+        return self._session.id
+
+    @property
+    def cached_tokens(self) -> int:
+        return self._session.cached_tokens
+
+    @property
+    def recoveries(self) -> int:
+        return self._session.recoveries
+
+    async def __aiter__(self) -> AsyncIterator[Output]:
+        while (item := await self._items.get()) is not None:
+            if isinstance(item, SessionError):
+                raise item
+            yield Output(item.index, item.token, item.logprob or 0.0, item.top, item.finish)
+
+    async def cancel(self) -> None:
+        await self._session.cancel()
+
+    async def leave(self) -> None:
+        await self._session.readers.end(self._items)
 
 
 class RouterEngine:
-    """All live sessions of one router. `limit` bounds how many there are at once."""
+    """All sessions of one router, those that ended a moment ago, too. `limit` bounds how many there are at once.
+
+    Lasting ones are remembered for `keep` seconds after their end.
+    """
 
     def __init__(
         self,
@@ -28,16 +86,21 @@ class RouterEngine:
         directory: ExpertDirectory,
         brokers: Brokers,
         *,
+        journal: Journal,
         name: str,
         max_model_len: int,
         limit: int,
+        keep: float,
     ) -> None:
         self._around = around
         self._model = model
         self._directory = directory
         self._brokers = brokers
+        self._journal = journal
         self._limit = limit
+        self._keep = keep
         self._sessions: dict[str, LiveSession] = {}
+        self._claims: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.model_name = name
         self.max_model_len = max_model_len
         self.vocab_size = model.vocab
@@ -53,30 +116,71 @@ class RouterEngine:
         """Duplicate tokens that differed from the first."""
         return self._around.counters.divergences_seen
 
-    async def open(
-        self, prompt: list[int], sampling: SamplingSpec, place: Place | None = None
-    ) -> LiveSession:
-        """Start a generation, or go on behind `place`. Raises NotReady, Overloaded."""
-        self._forget_ended()
+    async def open(self, prompt: list[int], sampling: SamplingSpec, claim: Claim | None = None) -> Reading:
+        """See `engine_protocol.Engine`."""
+        tokens = Tensor.of_tokens(prompt)
+        if claim is None:
+            return await self._begin(Facts(f"s{secrets.token_hex(12)}", tokens, sampling), Found())
+        async with self._claims.setdefault(claim.session, asyncio.Lock()):
+            here = self._sessions.get(claim.session)
+            if here is not None and _serves(here, claim):
+                return Reading(here, attached=True)
+            ours = [] if here is None else here.tokens
+            found = await find(self._around, self._journal, claim, ours)
+            facts = Facts(claim.session, tokens, sampling, claim.request, claim.lasting)
+            return await self._begin(facts, found)
+
+    async def _begin(self, facts: Facts, found: Found) -> Reading:
         ready, reason = self.ready()
         if not ready:
             raise NotReady(reason)
-        if len(self._sessions) >= self._limit:
+        if self.live >= self._limit:
             raise Overloaded(1.0)
-        said = [] if place is None else await take_over(self._around, place)
-        session = LiveSession(self._around, f"s{secrets.token_hex(12)}", prompt, sampling)
+        session = LiveSession(self._around, facts)
         self._sessions[session.id] = session
         self._around.counters.sessions.inc()
+        reading = Reading(session, attached=bool(found.tokens or found.router))
         try:
-            await session.open(said)
+            await session.begin(found)
         except BaseException:  # a client that left in this moment must not leave a session behind
             await session.cancel()
             raise
-        return session
+        return reading
 
-    def _forget_ended(self) -> None:
-        for session in [session for session in self._sessions.values() if session.done]:
-            del self._sessions[session.id]
+    def remembered(self) -> list[LiveSession]:
+        """Sessions that somebody may still ask for; the others are forgotten."""
+        for id, session in list(self._sessions.items()):
+            keep = self._keep if session.facts.lasting and not session.failed else ENDED_SECONDS
+            if session.done and now() - session.ended > keep:
+                del self._sessions[id]
+        return list(self._sessions.values())
+
+    # what others ask
+
+    def history(self, question: ReplayTokens) -> TokenHistory:
+        """What we have said of a session that is ours, for another router."""
+        session = self._sessions.get(question.session)
+        if session is None or session.failed or not (session.facts.lasting or not session.done):
+            return TokenHistory(question.session, False, ())
+        events = tuple(
+            event_of(session.id, session.epoch, token) for token in session.tokens[question.start :]
+        )
+        return TokenHistory(session.id, True, events, epoch=session.epoch, request=session.facts.request)
+
+    async def running(self, message: RunningSessions) -> None:
+        """Cancel what a worker computes for nobody: it hung while its work was given away, or missed our word."""
+        for id, epoch, router in message.sessions:
+            session = self._sessions.get(id)
+            if session is None or session.follows:
+                continue
+            over = session.done and router == self._around.router
+            moved = (
+                not session.done and session.worker not in (None, message.worker) and epoch <= session.epoch
+            )
+            if over or moved:
+                log.info("cancelled what nobody needs", session=id, worker=message.worker, epoch=epoch)
+                subject = subjects.mailbox(self._around.pod, message.kind, message.worker)
+                await self._around.bus.publish(subject, CancelSession(id, epoch))
 
     # what the pod says
 
@@ -142,6 +246,13 @@ class RouterEngine:
                 str(m.detail["url"]) for m in members if m.kind == "router" and "url" in m.detail
             ),
         }
+
+
+def _serves(session: LiveSession, claim: Claim) -> bool:
+    """Can the claim be served from the session as it is? Raises KeyReused."""
+    if claim.lasting and session.facts.request != claim.request:
+        raise KeyReused("this Idempotency-Key came with another request before")
+    return not session.failed and (not session.done or session.whole or claim.lasting)
 
 
 def _describe(member: Member) -> dict[str, Any]:

@@ -20,11 +20,12 @@ from xpod.router.api.settings import ApiSettings
 from xpod.router.brokers import Brokers
 from xpod.router.counters import Counters
 from xpod.router.engine import RouterEngine
-from xpod.router.session import Patience, Surroundings
+from xpod.router.journal import LIFETIME, Journal
+from xpod.router.surroundings import Patience, Surroundings
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.config import sampling_defaults
 from xpod_model.text import Text
-from xpod_proto import PrefillDone, SessionFailed
+from xpod_proto import Message, PrefillDone, ReplayTokens, RunningSessions, SessionFailed, subjects
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
@@ -57,6 +58,10 @@ class RouterConfig(ServiceConfig):
     silence_timeout: Annotated[float, Field(gt=0, description="seconds before a silent worker is asked")] = (
         5.0
     )
+    journal: Annotated[float, Field(gt=0, description="seconds between rounds of the journal")] = 1.0
+    keep: Annotated[
+        float, Field(ge=0, description="seconds that the answer to an Idempotency-Key is kept")
+    ] = 600.0
     max_sessions: Annotated[int, Field(ge=1, description="requests at once, more are refused")] = 1024
 
 
@@ -88,9 +93,20 @@ class Router(Service):
         name = config.served_model_name or directory.name
         brokers = Brokers(lambda: config.nats_urls)
         self.permanent("brokers", brokers.watch)
+        journal = Journal(self.data.store(f"{self.pod}-sessions", lifetime=LIFETIME), config.journal)
         self.engine = RouterEngine(
-            around, model, experts, brokers, name=name, max_model_len=limit, limit=config.max_sessions
+            around,
+            model,
+            experts,
+            brokers,
+            journal=journal,
+            name=name,
+            max_model_len=limit,
+            limit=config.max_sessions,
+            keep=config.keep,
         )
+        self.permanent("journal", lambda: journal.watch(self.engine.remembered))
+        await self.listen(subjects.running(self.pod), handler=self._on_running)
         self.view.listen(self.engine.member_changed)
         self.view.on_heartbeat(self.engine.heartbeat)
         self.data.on_reconnect(self.engine.reconnected)
@@ -126,6 +142,14 @@ class Router(Service):
     @handles(PrefillDone)
     async def on_prefill_done(self, message: PrefillDone) -> None:
         self.engine.prefill_done(message)
+
+    @handles(ReplayTokens)
+    async def on_replay(self, message: ReplayTokens) -> Message:
+        return self.engine.history(message)
+
+    async def _on_running(self, message: Message) -> None:
+        if isinstance(message, RunningSessions):
+            await self.engine.running(message)
 
     @handles(SessionFailed)
     async def on_session_failed(self, message: SessionFailed) -> None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from xpod.common.view import PodView
-from xpod.router.api.engine_protocol import Output, SessionError
-from xpod.router.counters import Counters
+from xpod.router.api.engine_protocol import SessionError
+from xpod.router.reading import Readers
+from xpod.router.surroundings import Surroundings
+from xpod.router.wire_tokens import token_of
 from xpod_policy import session as machine
 from xpod_policy.blocks import blocks_for
 from xpod_policy.choose import choose_decode, choose_prefill
@@ -34,7 +35,7 @@ from xpod_proto import (
     TokenHistory,
     subjects,
 )
-from xpod_runtime.bus import Bus, Subscription
+from xpod_runtime.bus import Subscription
 from xpod_runtime.errors import NoResponders, XpodError
 
 log = structlog.get_logger(__name__)
@@ -42,43 +43,50 @@ FINAL_CODES = frozenset({"context_length_exceeded", "bad_request"})
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds: without any worker, in the queue for a busy one, before a silent one is asked, for an answer."""
+class Facts:
+    """What makes a session's tokens, who it is, and `request`, the digest of the client's request.
 
-    place: float = 30.0
-    queue: float = 600.0
-    silence: float = 5.0
-    answer: float = 5.0
+    One that is `lasting` goes on when nobody reads it.
+    """
+
+    id: str
+    prompt: Tensor
+    sampling: SamplingSpec
+    request: bytes = b""
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all sessions of a router share. `sent` counts work given out that heartbeats do not show yet."""
+class Found:
+    """What is left of a session: its first tokens, the last epoch that anybody knows.
 
-    bus: Bus
-    pod: str
-    router: str
-    view: PodView
-    counters: Counters
-    patience: Patience
-    sent: dict[str, int]
+    `worker` computes it still; or `router` owns it, and will say all of it.
+    """
+
+    tokens: list[machine.Token] = field(default_factory=list)
+    epoch: int = -1
+    worker: str = ""
+    router: str = ""
 
 
 class LiveSession:
-    """Open it, iterate over its tokens, and cancel it if you leave before the end."""
+    """Begin it, and read it through `readers`; it ends by itself, or with its last reader."""
 
-    def __init__(self, around: Surroundings, id: str, prompt: Sequence[int], sampling: SamplingSpec) -> None:
-        self.id = id
+    def __init__(self, around: Surroundings, facts: Facts) -> None:
+        self.id = facts.id
+        self.facts = facts
+        self.readers = Readers(self._forsaken)
+        self.failed = False
+        self.ended = 0.0
+        """When, on the clock of deadlines; 0 while it is under way."""
         self._around = around
-        self._prompt = Tensor.of_tokens(prompt)
-        self._sampling = sampling
-        self._longest = len(prompt) + sampling.max_tokens
-        self._machine = machine.Session(id)
-        self._out: asyncio.Queue[machine.Token | SessionError | None] = asyncio.Queue()
+        self._longest = facts.prompt.shape[0] + facts.sampling.max_tokens
+        self._machine = machine.Session(facts.id)
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
         self._heard = time.monotonic()
         self._kinds: dict[str, str] = {}
+        self._holder = ""
         self._counted = 0
 
     @property
@@ -92,47 +100,78 @@ class LiveSession:
         return self._machine.recoveries
 
     @property
+    def tokens(self) -> list[machine.Token]:
+        """What has been said to clients so far."""
+        return self._machine.tokens
+
+    @property
+    def epoch(self) -> int:
+        return self._machine.epoch
+
+    @property
+    def worker(self) -> str | None:
+        """Who has it now: a worker, or the router that is followed."""
+        return self._machine.worker
+
+    @property
+    def follows(self) -> bool:
+        """Does another router own it?"""
+        return self._machine.phase == "follow"
+
+    @property
     def done(self) -> bool:
         return self._machine.phase == "done"
 
-    async def open(self, said: Sequence[int] = ()) -> None:
-        """Listen for tokens, then begin, or go on behind what was said before."""
+    @property
+    def whole(self) -> bool:
+        """Is the last token there?"""
+        return bool(self.tokens) and bool(self.tokens[-1].finish)
+
+    async def begin(self, found: Found) -> None:
+        """Listen for tokens; then begin, or go on from what was found of it."""
         subject = subjects.tokens(self._around.pod, self.id)
         self._subscription = await self._around.bus.subscribe(subject, self._on_token)
-        self._apply(self._machine.open(said))
+        if found.router:
+            self._kinds[found.router] = "router"
+            self._apply(self._machine.follow(found.router))
+        else:
+            self._holder = found.worker
+            self._apply(self._machine.open(found.tokens, found.epoch + 1))
         self._spawn(self._watch())
 
-    async def __aiter__(self) -> AsyncIterator[Output]:
-        while True:
-            item = await self._out.get()
-            if isinstance(item, SessionError):
-                raise item
-            if item is None:
-                return
-            yield Output(item.index, item.token, item.logprob, item.top, item.finish)
+    async def _forsaken(self) -> None:
+        if not self.facts.lasting:
+            await self.cancel()
 
     async def cancel(self) -> None:
         """Nobody wants the rest: free the workers. Does nothing after the end."""
-        self._apply(self._machine.cancel())
-        self._out.put_nowait(None)
+        if not self.done:
+            self._apply(self._machine.cancel())
+            self._over(None)
         await self.close()
+
+    def _over(self, item: SessionError | None) -> None:
+        self.failed = item is not None
+        self.ended = time.monotonic()
+        self.readers.say(item)
+        self._spawn(self.close())
 
     async def close(self) -> None:
         """Stop listening; the messages already under way are still sent."""
         if self._subscription is not None:
-            await self._subscription.unsubscribe()
-            self._subscription = None
+            subscription, self._subscription = self._subscription, None
+            await subscription.unsubscribe()
 
     # events
 
     async def _on_token(self, message: object) -> None:
         if isinstance(message, TokenEvent):
             self._heard = time.monotonic()
-            self._apply(self._machine.token(_token(message)))
+            self._apply(self._machine.token(token_of(message)))
 
     def on_prefill_done(self, message: PrefillDone) -> None:
         self._heard = time.monotonic()
-        self._apply(self._machine.prefill_done(message.epoch, _token(message.first)))
+        self._apply(self._machine.prefill_done(message.epoch, token_of(message.first)))
 
     def on_failed(self, message: SessionFailed) -> None:
         self._apply(self._machine.worker_failed(message.epoch, message.worker, message.code, message.reason))
@@ -159,14 +198,12 @@ class LiveSession:
         for instruction in instructions:
             match instruction:
                 case machine.Emit(token):
-                    self._out.put_nowait(token)
+                    self.readers.say(token)
                 case machine.Finish():
-                    self._out.put_nowait(None)
-                    self._spawn(self.close())
+                    self._over(None)
                 case machine.Fail(code, reason):
                     log.error("session failed", session=self.id, code=code, reason=reason)
-                    self._out.put_nowait(SessionError(code, reason))
-                    self._spawn(self.close())
+                    self._over(SessionError(code, reason))
                 case machine.Start(kind, epoch):
                     self._count_recovery()
                     self._spawn(self._place(kind, epoch))
@@ -208,6 +245,9 @@ class LiveSession:
                 refusal = await self._give(kind, worker, epoch)
                 if refusal is None:
                     self._apply(self._machine.assigned(epoch, worker.name))
+                    if worker.name == self._holder and not self.done:
+                        self.ask()  # it went on while we took over
+                    self._holder = ""
                     return
                 reason = f"{worker.name}: {refusal}"
                 avoid.add(worker.name)
@@ -226,23 +266,26 @@ class LiveSession:
 
     def _choose(self, kind: str, avoid: set[str]) -> Member | None:
         members = self._around.view.usable(kind)
+        for member in members:
+            if member.name == self._holder and member.name not in avoid:
+                return member
         if kind == "prefill":
             return choose_prefill(members, self._around.sent, avoid)
         return choose_decode(members, blocks_for(self._longest), self._around.sent, avoid)
 
     async def _give(self, kind: str, worker: Member, epoch: int) -> XpodError | None:
         """Offer the session to a worker; returns why it is not taken, or None."""
-        around = self._around
+        around, facts = self._around, self.facts
         self._kinds[worker.name] = kind
         self._heard = time.monotonic()
         task: PrefillTask | DecodeTask
         if kind == "prefill":
-            weight = self._prompt.shape[0]
-            task = PrefillTask(self.id, epoch, around.router, self._prompt, self._sampling)
+            weight = facts.prompt.shape[0]
+            task = PrefillTask(self.id, epoch, around.router, facts.prompt, facts.sampling)
         else:
             weight = blocks_for(self._longest)
             said = Tensor.of_tokens([token.token for token in self._machine.tokens])
-            task = DecodeTask(self.id, epoch, around.router, self._prompt, said, self._sampling)
+            task = DecodeTask(self.id, epoch, around.router, facts.prompt, said, facts.sampling)
         around.sent[worker.name] = around.sent.get(worker.name, 0) + weight
         try:
             await around.view.request(around.bus, kind, worker.name, task, timeout=around.patience.answer)
@@ -264,7 +307,7 @@ class LiveSession:
             return None
         if isinstance(reply, TokenHistory):
             for event in reply.tokens:
-                self._apply(self._machine.token(_token(event)))
+                self._apply(self._machine.token(token_of(event)))
             if not reply.known:
                 self.on_lost(worker, f"{worker} does not know the session")
         return None
@@ -272,7 +315,3 @@ class LiveSession:
     async def _release(self, worker: str, epoch: int) -> None:
         subject = subjects.mailbox(self._around.pod, self._kinds[worker], worker)
         await self._around.bus.publish(subject, CancelSession(self.id, epoch))
-
-
-def _token(event: TokenEvent) -> machine.Token:
-    return machine.Token(event.index, event.token, event.logprob, event.top, event.finish, event.cached)

@@ -14,6 +14,7 @@ from xpod.router.api.choice import Piece
 from xpod.router.api.disconnect import ClientGone, while_connected
 from xpod.router.api.errors import internal, of_engine
 from xpod.router.api.generation import Ask, Generation
+from xpod.router.api.idempotency import REPLAYED_HEADER
 from xpod.router.api.json_body import dump
 from xpod.router.api.replies import Envelope, Json, Reply
 from xpod.router.api.requests import StreamOptions
@@ -33,16 +34,22 @@ async def answer(http: Request, ask: Ask, reply: Reply) -> Response:
     try:
         await while_connected(http.receive, generation.open())
         envelope = Envelope(reply, generation, ask.api.served(ask.request.model))
-        if not ask.request.stream:
-            return await while_connected(http.receive, whole(generation, reply, envelope))
-        chunks = Chunks(ask, reply, envelope, generation)
-        handed_over = True
-        return EventStream(chunks.produce, generation.close, _keep_alive(http, ask.api.settings.keep_alive))
+        response: Response
+        if ask.request.stream:
+            chunks = Chunks(ask, reply, envelope, generation)
+            handed_over = True
+            keep_alive = _keep_alive(http, ask.api.settings.keep_alive)
+            response = EventStream(chunks.produce, generation.close, keep_alive)
+        else:
+            response = await while_connected(http.receive, whole(generation, reply, envelope))
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED)
     finally:
         if not handed_over:
             await generation.close()
+    if generation.attached:
+        response.headers[REPLAYED_HEADER] = "true"
+    return response
 
 
 def _keep_alive(http: Request, usual: float) -> float:

@@ -74,11 +74,11 @@ class Choice:
         raise SessionError("incomplete", f"session {self.session.id} ended without a finish")
 
     async def close(self, reason: str) -> None:
-        """Let go of a session that nobody reads any more. Idempotent."""
+        """Read no more: after a stop string (`stop`) nobody needs the rest, else others may. Idempotent."""
         self._meter.end(reason)
         if self._live:
-            await self._cancel()
             self._live = False
+            await self._let_go(self.session.cancel if reason == "stop" else self.session.leave)
 
     def take(self, output: Output) -> Piece:
         """What this output adds. The stopping token has no text; stop strings count after `min_tokens` only."""
@@ -93,8 +93,8 @@ class Choice:
             shown += self._stops.flush()
         return Piece(self.index, output, shown, offset, "stop" if stopped else output.finish)
 
-    async def _cancel(self) -> None:
+    async def _let_go(self, how: Callable[[], Awaitable[None]]) -> None:
         try:
-            await self.session.cancel()
+            await how()
         except XpodError as error:
             log.warning("cancel failed", session=self.session.id, error=str(error))

@@ -15,6 +15,7 @@ from xpod.router.api.answering import answer
 from xpod.router.api.context import Api
 from xpod.router.api.errors import ErrorBody
 from xpod.router.api.generation import Ask
+from xpod.router.api.idempotency import Key
 from xpod.router.api.replies import ChatReply, CompletionReply
 from xpod.router.api.requests import ChatRequest, CompletionRequest
 from xpod.router.api.resume import HEADER, Place
@@ -36,7 +37,8 @@ def completion_routes(api: Api) -> APIRouter:
         api.served(body.model)
         check(body, api.engine.vocab_size)
         prompt = await prompts.of_chat(body.messages, api.text, body.chat_template_kwargs)
-        return await answer(http, Ask(api, body, [prompt], arrived, _place(http)), ChatReply(body, api.text))
+        ask = Ask(api, body, [prompt], arrived, Place.of(http.headers.get(HEADER)), Key.of(http.headers))
+        return await answer(http, ask, ChatReply(body, api.text))
 
     @routes.post("/completions", responses={200: _STREAM})
     async def completions(body: CompletionRequest, http: Request) -> Response:
@@ -45,9 +47,8 @@ def completion_routes(api: Api) -> APIRouter:
         check(body, api.engine.vocab_size)
         each = await prompts.of_completion(body, api.text, api.engine.vocab_size)
         echoes = [prompt.echo for prompt in each for _ in range(body.n)]
-        return await answer(
-            http, Ask(api, body, each, arrived, _place(http)), CompletionReply(body, api.text, echoes)
-        )
+        ask = Ask(api, body, each, arrived, Place.of(http.headers.get(HEADER)), Key.of(http.headers))
+        return await answer(http, ask, CompletionReply(body, api.text, echoes))
 
     @routes.get("/models")
     async def models() -> dict[str, Any]:
@@ -58,10 +59,6 @@ def completion_routes(api: Api) -> APIRouter:
         return _model(api, api.served(name))
 
     return routes
-
-
-def _place(http: Request) -> Place | None:
-    return Place.of(http.headers.get(HEADER))
 
 
 def _model(api: Api, name: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from xpod.router.api.resume import Place
 from xpod_proto import SamplingSpec
 from xpod_runtime.errors import XpodError
 
@@ -56,6 +55,26 @@ class Output:
     finish: str = ""
 
 
+class KeyReused(XpodError):
+    """An Idempotency-Key came with another request than before."""
+
+    code = "idempotency_key_reused"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A session that there may be already: its id, the digest of the request behind it, and where the client is.
+
+    Of the tokens before `start` the client needs no logprobs. One that is `lasting` goes on when its client leaves,
+    and is remembered for a while.
+    """
+
+    session: str
+    request: bytes = b""
+    start: int = 0
+    lasting: bool = False
+
+
 class Session(Protocol):
     """One generation. Iterating gives its outputs in the order of their index and may raise SessionError."""
 
@@ -70,8 +89,15 @@ class Session(Protocol):
 
     def __aiter__(self) -> AsyncIterator[Output]: ...
 
+    @property
+    def attached(self) -> bool:
+        """Was it there before this request?"""
+
     async def cancel(self) -> None:
-        """Free what the session holds on the workers. Idempotent."""
+        """Nobody wants the rest: free what the session holds on the workers. Idempotent."""
+
+    async def leave(self) -> None:
+        """This client reads no more; others may, and one that lasts goes on alone. Idempotent."""
 
 
 class Engine(Protocol):
@@ -92,10 +118,10 @@ class Engine(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Whether the pod can serve, and in one line what is missing where it cannot."""
 
-    async def open(self, prompt: list[int], sampling: SamplingSpec, place: Place | None = None) -> Session:
-        """Start a generation, or go on with one that its client has up to `place`; all outputs are said, from 0 on.
+    async def open(self, prompt: list[int], sampling: SamplingSpec, claim: Claim | None = None) -> Session:
+        """Start a generation, or find the claimed one and go on with it; all outputs are said, from 0 on.
 
-        Those up to `place` may lack their logprobs. Raises NotReady or Overloaded.
+        Those before the claim's start may lack their logprobs. Raises NotReady, Overloaded or KeyReused.
         """
 
     def status(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from xpod.router.api.engine_protocol import NotReady, Overloaded, SessionError
+from xpod.router.api.engine_protocol import KeyReused, NotReady, Overloaded, SessionError
 from xpod.router.api.json_body import dump
 from xpod_runtime.errors import XpodError
 
@@ -78,6 +78,8 @@ def of_engine(error: XpodError) -> ApiError:
         case Overloaded():
             headers = _retry(error.retry_after)
             return ApiError(429, text, kind="rate_limit_error", code=error.code, headers=headers)
+        case KeyReused():
+            return ApiError(422, text, param="idempotency-key", code=error.code)
         case SessionError() if error.code in REFUSED_BY_WORKERS:
             return bad_request(text, code=error.code)
         case SessionError():

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from xpod.router.api.choice import Choice, Emit
 from xpod.router.api.context import Api
+from xpod.router.api.engine_protocol import Claim
 from xpod.router.api.errors import bad_request, of_engine
+from xpod.router.api.idempotency import Key, digest_of
 from xpod.router.api.prompts import Prompt
 from xpod.router.api.requests import GenerationRequest
 from xpod.router.api.resume import Place
@@ -25,6 +27,7 @@ class Ask:
     """A request that was found valid, its prompts as tokens, and when it arrived on the metrics' clock.
 
     `place` is where an earlier stream of the same request ended too early; with several choices there is none.
+    `key` names the request, so that it can be repeated.
     """
 
     api: Api
@@ -32,6 +35,23 @@ class Ask:
     prompts: list[Prompt]
     arrived: float
     place: Place | None = None
+    key: Key | None = None
+
+    @property
+    def seed(self) -> int | None:
+        """What every try of this request draws from; None: nobody said."""
+        if self.resumed is not None:
+            return self.resumed.seed
+        if self.request.seed is None and self.key is not None:
+            return self.key.seed
+        return self.request.seed
+
+    def claim(self, choice: int) -> Claim | None:
+        """The session of that choice, if there may be one already."""
+        start = 0 if self.resumed is None else self.resumed.index + 1
+        if self.key is not None:
+            return Claim(self.key.session(choice), digest_of(self.request), start, lasting=True)
+        return None if self.resumed is None else Claim(self.resumed.session, start=start)
 
     @property
     def resumed(self) -> Place | None:
@@ -101,6 +121,11 @@ class Generation:
         """Token `index` of the only choice."""
         return Place(self.choices[0].session.id, self.seed, index)
 
+    @property
+    def attached(self) -> bool:
+        """Is this the answer to an earlier request?"""
+        return all(choice.session.attached for choice in self.choices)
+
     def usage(self) -> Usage:
         per_prompt = self.choices[:: self._ask.request.n]
         cached = sum(choice.session.cached_tokens for choice in per_prompt)
@@ -120,7 +145,7 @@ class Generation:
 
 def _specs(ask: Ask, prompt: Prompt) -> list[SamplingSpec]:
     budget = token_budget(ask.request, len(prompt.ids), ask.api.engine)
-    base = ask.resumed.seed if ask.resumed else base_seed(ask.request.seed)
+    base = base_seed(ask.seed)
     request = with_defaults(ask.request, ask.api.settings.sampling_defaults)
     return [spec_of(request, budget, seed_of(base, turn)) for turn in range(request.n)]
 
@@ -128,7 +153,7 @@ def _specs(ask: Ask, prompt: Prompt) -> list[SamplingSpec]:
 async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Choice:
     api = ask.api
     with api.metrics.waiting.track_inprogress():
-        session = await api.engine.open(list(prompt.ids), spec, ask.resumed)
+        session = await api.engine.open(list(prompt.ids), spec, ask.claim(index))
     return Choice(
         index,
         session=session,

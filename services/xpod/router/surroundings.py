@@ -1,0 +1,32 @@
+"""What all sessions of a router share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xpod.common.view import PodView
+from xpod.router.counters import Counters
+from xpod_runtime.bus import Bus
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: without any worker, in the queue for a busy one, before a silent one is asked, for an answer."""
+
+    place: float = 30.0
+    queue: float = 600.0
+    silence: float = 5.0
+    answer: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all sessions of a router share. `sent` counts work given out that heartbeats do not show yet."""
+
+    bus: Bus
+    pod: str
+    router: str
+    view: PodView
+    counters: Counters
+    patience: Patience
+    sent: dict[str, int]
