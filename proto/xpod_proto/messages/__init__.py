@@ -1,7 +1,17 @@
 """Message types, one module a receiver."""
 
 from xpod_proto.messages.bus import Ack, Chunk, ChunkOpen, Credit, ErrorReply, Framed
-from xpod_proto.messages.control import Down, Heartbeat, Hello, Holdings, Placement, Probe, RollCall, Value
+from xpod_proto.messages.control import (
+    Down,
+    Heartbeat,
+    Hello,
+    Holdings,
+    LeaseHeld,
+    Placement,
+    Probe,
+    RollCall,
+    Value,
+)
 from xpod_proto.messages.decode import CancelSession, DecodeTask, ReplayTokens, TokenHistory
 from xpod_proto.messages.expert import ExpertCall, ExpertReply
 from xpod_proto.messages.journal import SessionFacts, SessionTokens
@@ -35,6 +45,7 @@ __all__ = [
     "Heartbeat",
     "Hello",
     "Holdings",
+    "LeaseHeld",
     "MatchBlocks",
     "MatchedBlocks",
     "Placement",

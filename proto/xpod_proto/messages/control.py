@@ -60,6 +60,13 @@ class Probe(Message):
     asker: str
 
 
+@message(23)
+class LeaseHeld(Message):
+    """What the lease of the supervisors holds: who has it."""
+
+    holder: str
+
+
 @message(20)
 class Holdings(Message):
     """What a shard holds now: for each MoE layer a bitmap of experts, bit e of byte e // 8 for expert e."""

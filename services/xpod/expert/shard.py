@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 
 from xpod.common.service import Service
+from xpod.common.shelf import PodShelf
 from xpod.expert.serving import CallServer
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.errors import ModelError
@@ -26,6 +27,7 @@ from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.config import ServiceConfig
+from xpod_runtime.errors import StoreError
 from xpod_runtime.handlers import handles
 
 
@@ -64,6 +66,7 @@ class Expert(Service):
         self._directory.listen(self._wished.set)
         await self.listen(subjects.placement(self.pod), control=True)
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
+        self._remembering = asyncio.create_task(self._remember_wish())
         self.permanent("serve", self._serve)
         self.permanent("fulfil", self._fulfil)
         self.permanent("announce", self._announce_often)
@@ -75,6 +78,8 @@ class Expert(Service):
         return ExpertSet(self._checkpoint, self.config.dtype, self.config.device)
 
     async def teardown(self) -> None:
+        if hasattr(self, "_remembering"):
+            self._remembering.cancel()
         if hasattr(self, "_server"):
             self._server.close()
         await self.compute.close()
@@ -107,6 +112,16 @@ class Expert(Service):
         if self._wish is None or message.epoch > self._wish.epoch:
             self._wish = message
             self._wished.set()
+
+    async def _remember_wish(self) -> None:
+        """What was wished before we started: nobody may be there to say it again."""
+        try:
+            kept = await PodShelf(self.data, self.pod, self._model).placement()
+        except StoreError as error:
+            self.log.info("no placement is kept", error=str(error))
+            return
+        if kept is not None:
+            await self.on_placement(kept)
 
     @handles(RollCall)
     async def on_roll_call(self, message: RollCall) -> None:

@@ -1,26 +1,32 @@
-"""A supervisor: the first live one by name leads; the others stand by with the same view.
+"""A supervisor: one leads, by a lease in the pod's store; the others stand by with the same view.
 
 The leader's whole state is its view of the pod and the shards' holdings, so a successor needs nothing from it:
-a placement is a pure function of who is there and what they hold, under an epoch above any epoch heard.
+a placement is a pure function of who is there and what they hold, or were to hold, under an epoch above any epoch
+heard. It keeps its wish in the store, where shards find it that start while no supervisor is there.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from xpod.common.service import Service, now
+from xpod.common.shelf import PodShelf
 from xpod_model.checkpoint import Checkpoint
-from xpod_policy.holdings import to_bitmap
+from xpod_policy.holdings import to_bitmap, unpacked
+from xpod_policy.lease import RENEW_SECONDS, Lease
+from xpod_policy.membership import Change
 from xpod_policy.placement import Assignment, place
 from xpod_policy.planner import Planner
 from xpod_proto import Placement, subjects
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
+from xpod_runtime.errors import StoreError
 from xpod_runtime.handlers import handles
 
 TICK = 0.1
@@ -50,6 +56,9 @@ class Supervisor(Service):
         self._model = ""
         self._epoch = 0
         self._current: Placement | None = None
+        self._wished: dict[str, dict[int, frozenset[int]]] = {}
+        self._lease = Lease(self.member)
+        self._peers_changed = asyncio.Event()
 
     async def setup(self) -> None:
         checkpoint = Checkpoint.open(Path(self.config.model))
@@ -58,8 +67,11 @@ class Supervisor(Service):
         self._total = checkpoint.config.experts
         self._copies = self.config.copies or (2 if _expert_bytes(checkpoint) <= SPARED_BYTES else 1)
         self._directory = await self.follow_experts(self._total, self._moe_layers)
+        self._shelf = PodShelf(self.data, self.pod, self._model)
         await self.listen(subjects.placement(self.pod), control=True)
+        self.view.listen(self._on_member)
         await self.open_view(model=self._model)
+        self.permanent("lease", self._hold_lease)
         self.permanent("place", self._place_when_due)
         self.permanent("publish", self._publish_often)
 
@@ -69,13 +81,48 @@ class Supervisor(Service):
     def load(self) -> dict[str, Value]:
         return {"leader": self._leads(), "placement_epoch": self._epoch}
 
+    def _peers(self) -> set[str]:
+        return {member.name for member in self.view.usable("supervisor")}
+
     def _leads(self) -> bool:
-        names = [member.name for member in self.view.usable("supervisor")]
-        return bool(names) and names[0] == self.member
+        return self._lease.leads(self._peers(), now())
+
+    async def _on_member(self, change: Change) -> None:
+        if change.member.kind == "supervisor":
+            self._peers_changed.set()
+
+    async def _hold_lease(self) -> None:
+        """Read it and, where it is ours or free, claim it: now and then, and when a supervisor comes or goes."""
+        while True:
+            try:
+                self._lease.read(*await self._shelf.lease(), now())
+                revision = self._lease.to_claim(self._peers(), now())
+                if revision is not None:
+                    await self._claim(revision)
+            except StoreError as error:
+                self.log.debug("no lease", error=str(error))
+            self._peers_changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_SECONDS):
+                    await self._peers_changed.wait()
+
+    async def _claim(self, revision: int) -> None:
+        new = self._lease.holder != self.member
+        claimed = await self._shelf.claim(self.member, revision)
+        if claimed is None:
+            return
+        self._lease.read(self.member, claimed, now())
+        if new:
+            self.log.info("leads")
+            kept = await self._shelf.placement()
+            if kept is not None:
+                await self.on_placement(kept)
 
     @handles(Placement)
     async def on_placement(self, message: Placement) -> None:
-        self._epoch = max(self._epoch, message.epoch)
+        if message.epoch > self._epoch:
+            self._epoch = message.epoch
+            self._wished = {shard: unpacked(layers) for shard, layers in message.shards.items()}
 
     async def _place_when_due(self) -> None:
         while True:
@@ -85,17 +132,33 @@ class Supervisor(Service):
             shards = frozenset(member.name for member in self.view.usable("expert"))
             self._planner.observe(shards, now())
             due = self._planner.take(now())
+            if due is None and self._current is not None and self._newest() > self._current.epoch:
+                due = shards  # shards follow a wish that we never heard of
             if due is not None:
                 self._current = self._place(due)
                 await self._publish()
+                await self._keep(self._current)
 
     def _place(self, shards: frozenset[str]) -> Placement:
-        held = self._directory.routing.held
-        assignment = place(sorted(shards), self._moe_layers, self._total, held, self._copies)
-        known = (member.load.get("placement_epoch", 0) for member in self.view.table.of_kind("expert"))
-        self._epoch = max(self._epoch, *(epoch for epoch in known if isinstance(epoch, int)), 0) + 1
+        held = {
+            shard: layers for shard, layers in self._directory.routing.held.items() if any(layers.values())
+        }
+        before = {**self._wished, **held}
+        assignment = place(sorted(shards), self._moe_layers, self._total, before, self._copies)
+        self._epoch = self._newest() + 1
         self.log.info("placement", epoch=self._epoch, shards=sorted(shards), copies=self._copies)
         return Placement(self._epoch, self.member, _bitmaps(assignment, self._total))
+
+    def _newest(self) -> int:
+        """The highest epoch that anybody knows."""
+        known = (member.load.get("placement_epoch", 0) for member in self.view.table.of_kind("expert"))
+        return max(self._epoch, *(epoch for epoch in known if isinstance(epoch, int)), 0)
+
+    async def _keep(self, placement: Placement) -> None:
+        try:
+            await self._shelf.keep(placement)
+        except StoreError as error:
+            self.log.warning("placement not kept", epoch=placement.epoch, error=str(error))
 
     async def _publish(self) -> None:
         if self._current is not None and self._current.epoch == self._epoch:
