@@ -147,7 +147,7 @@ def test_ctrl_c_shows_what_was_measured(command: Command, model: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "reason"),
     [
-        (["--peer", "vllm"], 2, "--peer: 'vllm' is not one of transformers, reference, NAME=URL"),
+        (["--peer", "vllm"], 2, "--peer: 'vllm' is not one of transformers, reference, bare, NAME=URL"),
         (["--peer", "pod=http://h"], 2, "--peer: 'pod=http://h'"),
         (["--peer", "llama-server=h"], 2, "'h' is not of the form http://host:port"),
         (["--peer", "reference", "--peer", "reference"], 2, "--peer: reference is given twice"),

@@ -58,6 +58,8 @@ class Step:
 class Engine:
     """Sequences, their KV, and the step. `root` is the namespace of block names; `eos` ends sequences.
 
+    With `exports`, steps hand out the blocks that they fill.
+
     A step runs as up to `micro_batches` forward passes of at least `micro_batch_tokens` tokens that take turns:
     while one waits for its experts, the other computes attention (xDeepServe, 2508.02520, and MegaScale-Infer).
     """
@@ -74,6 +76,7 @@ class Engine:
         eos: tuple[int, ...],
         micro_batches: int = 1,
         micro_batch_tokens: int = 1,
+        exports: bool = True,
     ) -> None:
         self._half = half
         self._cache = cache
@@ -84,6 +87,7 @@ class Engine:
         self._eos = eos
         self.micro_batches = micro_batches
         self.micro_batch_tokens = micro_batch_tokens
+        self._exports = exports
         self.sequences: dict[str, Sequence] = {}
         self._busy: set[str] = set()
         self._leaving: set[str] = set()
@@ -160,7 +164,8 @@ class Engine:
             ]
             ends = [seq for seq, segment in zip(sequences, segments, strict=True) if segment.wants_logits]
             parts = micro_batches([work.count for work in works], self.micro_batches, self.micro_batch_tokens)
-            full = [(self.sequences[work.id], self._became_full(work)) for work in works]
+            exported = works if self._exports else []
+            full = [(self.sequences[work.id], self._became_full(work)) for work in exported]
             sampled, filled = await self._compute.run(
                 self._compute_step, [segments[part] for part in parts], ends, [blocks for _, blocks in full]
             )

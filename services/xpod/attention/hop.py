@@ -101,6 +101,7 @@ class Hop:
         *,
         call_timeout: float = 10.0,
         patience: float = 30.0,
+        hedging: bool = True,
     ) -> None:
         self._line, self._pod, self._directory, self._dtype = line, pod, directory, dtype
         self._compute, self._call_timeout, self._patience = compute, call_timeout, patience
@@ -109,6 +110,7 @@ class Hop:
         self._lost: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closed = False
         self._latencies = Latencies()
+        self._hedging = hedging
         self._may_hedge = False
         self._slow: set[str] = set()
         """Shards that let a hedge win and have not answered since: others are asked where others can."""
@@ -259,7 +261,7 @@ class Hop:
         call = _expert_call(exchange.layer, rows, _numbers(part.row_of), _numbers(part.expert_of))
         ticket = self._line.post(self._subject(part.shard), call)
         hedge_at = math.inf
-        if self._directory.routing.spare(exchange.layer):
+        if self._hedging and self._directory.routing.spare(exchange.layer):
             patience = self._latencies.patience(part.place.size) * PATIENCE_GROWS**exchange.attempts
             hedge_at, self._may_hedge = now + patience, True
         self._calls[ticket] = _Call(exchange, part, now, now + self._call_timeout, hedge_at)

@@ -65,6 +65,7 @@ class WorkerConfig(ServiceConfig):
     kernel_threads: Annotated[
         int, Field(ge=0, description="threads that share our kernels' work, 0: compute threads")
     ] = 0
+    hedging: Annotated[bool, Field(description="ask late expert calls of other holders, too")] = True
     kv_bytes: Annotated[int, Field(ge=1, description="bytes for the KV cache")] = 1 << 30
 
 
@@ -93,7 +94,7 @@ class Worker(Service):
         directory = await self.follow_experts(half.config.experts, half.config.moe_layers, quickest_sort())
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
         self.line = self.open_line()
-        self.hop = Hop(self.line, self.pod, directory, dtype, self.compute)
+        self.hop = Hop(self.line, self.pod, directory, dtype, self.compute, hedging=config.hedging)
         self.compute.nudge = self.line.interrupt
         spec = half.kv_spec()
         blocks = max(1, config.kv_bytes // spec.bytes_per_block)
@@ -111,10 +112,16 @@ class Worker(Service):
             eos=half.config.eos_token_ids,
             micro_batches=config.micro_batches,
             micro_batch_tokens=config.micro_batch_tokens,
+            exports=self.exports,
         )
         self.permanent("steps", self._steps)
         self.permanent("running", self._say_running)
         self.data.on_reconnect(self._say_last_again)
+
+    @property
+    def exports(self) -> bool:
+        """Are filled blocks wanted?"""
+        return True
 
     async def _ask_pool(self, node: str, message: Message, timeout: float) -> Message:
         return await self.view.request(self.data, "mempool", node, message, timeout=timeout)

@@ -49,15 +49,28 @@ class OwnPod:
 
 @contextmanager
 def own_pod(
-    model: Path | str, counts: Mapping[str, int | None], *, dtype: str = "auto", nats: int | None = None
+    model: Path | str,
+    counts: Mapping[str, int | None],
+    *,
+    dtype: str = "auto",
+    nats: int | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[OwnPod]:
-    """Counts that are None are compose.yaml's, `nats` None is one node.
+    """Counts that are None are compose.yaml's, `nats` None is one node; `variables` are settings of the services.
 
     The launcher ends its members when whoever started it is gone, however that came.
     """
     with TemporaryDirectory(prefix="xpod-") as directory:
         data = Path(directory).resolve()
-        request = PodRequest(data=data, model=str(model), dtype=dtype, port=0, counts=counts, nats=nats)
+        request = PodRequest(
+            data=data,
+            model=str(model),
+            dtype=dtype,
+            port=0,
+            counts=counts,
+            nats=nats,
+            variables=variables or {},
+        )
         with interruptible(), started(request, attached=True) as handle:
             wait_ready(handle)
             yield OwnPod(data)

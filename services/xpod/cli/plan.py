@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xpod.cli.process import LAUNCH_VARIABLE
@@ -71,6 +71,7 @@ class PodSettings:
     pod: str = ""
     ready_seconds: float = 180.0
     share_memory: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -116,6 +117,7 @@ def service(settings: PodSettings, kind: str, index: int, nats_urls: Sequence[st
         "XPOD_HOST": settings.host,
         "XPOD_DATA": str(settings.data / "members" / member),
         "XPOD_FRAMES": settings.frames,
+        **settings.variables,
     }
     if kind == "router":
         env["XPOD_PORT"] = str(settings.ports[index])

@@ -41,6 +41,8 @@ class PodRequest:
     nats: int | None = None
     nats_url: str = ""
     frames: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Settings for all services, by the names of their environment variables."""
     ready_seconds: float = READY_SECONDS
 
 
@@ -88,6 +90,7 @@ def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
         pod=request.pod,
         ready_seconds=request.ready_seconds,
         share_memory=request.frames and can_share(),
+        variables=request.variables,
     )
     if checked.nats_urls:
         return make_plan(settings, checked.nats_urls, [])

@@ -31,12 +31,18 @@ class DecodeConfig(WorkerConfig):
     kernel_threads: Annotated[
         int, Field(ge=0, description="threads that share our kernels' work, 0: compute threads")
     ] = min(2, cores())
+    checkpoints: Annotated[bool, Field(description="give filled blocks to MemPool")] = True
 
 
 class Decode(Worker):
     """Continuous batching: sequences join and leave between steps."""
 
     kind = "decode"
+    config: DecodeConfig
+
+    @property
+    def exports(self) -> bool:
+        return self.config.checkpoints
 
     def __init__(self, config: DecodeConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)

@@ -32,7 +32,7 @@ LIFETIME = 3600.0
 
 
 class Journal:
-    """On `store`; a round every `every` seconds."""
+    """On `store`; a round every `every` seconds, with 0 nothing is written."""
 
     def __init__(self, store: Store, every: float) -> None:
         self._store = store
@@ -43,8 +43,10 @@ class Journal:
     async def watch(self, remembered: Callable[[], Sequence[LiveSession]]) -> None:
         """Round after round, for ever; `remembered` gives all sessions that somebody may ask for."""
         while True:
-            await asyncio.sleep(REST_SECONDS if self._failing else self._every)
-            await self.round(remembered())
+            await asyncio.sleep(REST_SECONDS if self._failing or not self._every else self._every)
+            sessions = remembered()
+            if self._every:
+                await self.round(sessions)
 
     async def round(self, sessions: Sequence[LiveSession]) -> None:
         """Write down what is new of `sessions`, and drop what is not among them."""

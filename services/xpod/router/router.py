@@ -58,7 +58,9 @@ class RouterConfig(ServiceConfig):
     silence_timeout: Annotated[float, Field(gt=0, description="seconds before a silent worker is asked")] = (
         5.0
     )
-    journal: Annotated[float, Field(gt=0, description="seconds between rounds of the journal")] = 1.0
+    journal: Annotated[
+        float, Field(ge=0, description="seconds between rounds of the journal, 0: none is kept")
+    ] = 1.0
     keep: Annotated[
         float, Field(ge=0, description="seconds that the answer to an Idempotency-Key is kept")
     ] = 600.0

@@ -18,7 +18,7 @@ from typer import Option
 from xpod.cli.bench.compare.cases import chosen
 from xpod.cli.bench.compare.contender import Contender
 from xpod.cli.bench.compare.peer import PEERS, Peer
-from xpod.cli.bench.compare.pod import Pod
+from xpod.cli.bench.compare.pod import BARE, Pod
 from xpod.cli.bench.compare.report import Report
 from xpod.cli.bench.compare.rounds import Found, Rounds, measure
 from xpod.cli.bench.compare.served import Served
@@ -34,6 +34,7 @@ from xpod.cli.options import JsonOption, split_urls
 from xpod.cli.terminal import interruptible
 from xpod_runtime.cores import cores
 
+BARE_POD = "bare"
 NEEDS = {"transformers": "transformers"}
 
 
@@ -49,8 +50,9 @@ def compare(  # noqa: PLR0917
         Option(
             "--peer",
             envvar="XPOD_PEER",
-            metavar="transformers|reference|NAME=URL",
-            help="Whom to compare with; may be repeated. NAME=URL is a server of OpenAI's API that runs already.",
+            metavar="transformers|reference|bare|NAME=URL",
+            help="Whom to compare with; may be repeated. bare is a pod that keeps nothing for the case of a fault, "
+            "NAME=URL a server of OpenAI's API that runs already.",
         ),
     ] = None,
     rounds: Annotated[
@@ -116,7 +118,15 @@ def compare(  # noqa: PLR0917
     cases = chosen(case or [])
     directory = given_or_made(model)
     pod: Contender = Served(POD, checked_urls(split_urls(url))) if url else Pod(directory, counts)
-    contenders = [pod, *(_peer(each, directory, peer_threads or cores()) for each in peer or [])]
+    contenders = [
+        pod,
+        *(
+            Pod(directory, counts, BARE_POD, BARE)
+            if each == BARE_POD
+            else _peer(each, directory, peer_threads)
+            for each in peer or []
+        ),
+    ]
     _refuse_twins(contenders)
     plan = Rounds(
         contenders, cases, rounds, secrets.randbits(SEED_BITS) if seed is None else seed, _vocab(directory)
@@ -128,13 +138,14 @@ def _vocab(directory: Path) -> int:
     return int(json.loads((directory / "config.json").read_text())["vocab_size"])
 
 
-def _peer(text: str, model: Path, threads: int) -> Contender:
+def _peer(text: str, model: Path, threads: int | None) -> Contender:
     name, equals, url = text.partition("=")
-    if equals and name and name not in {POD, *PEERS}:
+    if equals and name and name not in {POD, BARE_POD, *PEERS}:
         return Served(name, checked_urls(split_urls(url)))
     if equals or name not in PEERS:
-        raise CliError(f"--peer: {text!r} is not one of {', '.join(PEERS)}, NAME=URL", BAD_USAGE)
-    return Peer(name, f"xpod_model.peers.{name}", model, threads, NEEDS.get(name, ""))
+        known = ", ".join((*PEERS, BARE_POD))
+        raise CliError(f"--peer: {text!r} is not one of {known}, NAME=URL", BAD_USAGE)
+    return Peer(name, f"xpod_model.peers.{name}", model, threads or cores(), NEEDS.get(name, ""))
 
 
 def _refuse_twins(contenders: Sequence[Contender]) -> None:

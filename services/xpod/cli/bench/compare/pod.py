@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xpod.cli.bench.compare.memory import budget, checkpoint_bytes
@@ -28,18 +28,28 @@ class PodSession(ServedSession):
         return self._pod.processes()
 
 
+BARE = {
+    "XPOD_CHECKPOINTS": "false",
+    "XPOD_JOURNAL": "0",
+    "XPOD_HEDGING": "false",
+    "XPOD_HEARTBEAT": "3",
+}
+"""A pod that does nothing against faults, but for a rare heartbeat: its members' load is known from there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """Counts that are None are compose.yaml's."""
+    """Counts that are None are compose.yaml's; `variables` are settings of its services."""
 
     model: Path
     counts: Mapping[str, int | None]
     name: str = "pod"
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         find_model(str(self.model))
 
     @contextmanager
     def running(self) -> Iterator[PodSession]:
-        with own_pod(self.model, self.counts) as pod:
+        with own_pod(self.model, self.counts, variables=self.variables) as pod:
             yield PodSession(pod, self.model)
