@@ -4,12 +4,14 @@ import itertools
 import json
 import sys
 import time
+import uuid
 
 import httpx
 
 prompt, *routers = sys.argv[1:]
 body = {"prompt": prompt, "max_tokens": 200, "temperature": 0, "stream": True}
-headers = {"X-Keep-Alive": "0.2"}  # a comment in every silence tells a long pause from a dead router
+# A comment in every silence tells a long pause from a dead router; a key lets the request be sent again.
+headers = {"X-Keep-Alive": "0.2", "Idempotency-Key": str(uuid.uuid4())}
 for router in itertools.cycle(routers):
     id_, chunk = "", ""
     try:
