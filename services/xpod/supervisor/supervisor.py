@@ -75,6 +75,9 @@ class Supervisor(Service):
 
     @handles(Placement)
     async def on_placement(self, message: Placement) -> None:
+        """Another's, and not older than ours, would last: whoever leads places anew."""
+        if message.author != self.member and message.epoch >= self._epoch:
+            self._planner.again(now())
         self._epoch = max(self._epoch, message.epoch)
 
     async def _place_when_due(self) -> None:
@@ -85,7 +88,7 @@ class Supervisor(Service):
             shards = frozenset(member.name for member in self.view.usable("expert"))
             self._planner.observe(shards, now())
             due = self._planner.take(now())
-            if due is not None:
+            if due:  # where nobody is there, it may be us who are out of touch
                 self._current = self._place(due)
                 await self._publish()
 
@@ -98,6 +101,9 @@ class Supervisor(Service):
         return Placement(self._epoch, self.member, _bitmaps(assignment, self._total))
 
     async def _publish(self) -> None:
+        # One that waits for a reconnect is stale, and shards would take it for news.
+        if not self.control.is_connected:
+            return
         if self._current is not None and self._current.epoch == self._epoch:
             await self.control.publish(subjects.placement(self.pod), self._current)
 
