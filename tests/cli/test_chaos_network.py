@@ -157,6 +157,12 @@ def test_rules_are_one_command_and_their_counters_add_up() -> None:
     assert machine.commands[-1] == " ".join(LAYOUT.healing())
 
 
+def test_the_clients_of_a_node_are_counted() -> None:
+    machine = Machine(printed="0 0 198.18.0.3:4222 198.18.0.9:41000\n0 0 198.18.0.3:4222 198.18.0.9:41002\n")
+    assert Namespaces(LAYOUT, machine).connections("nats-1", 4222) == 2
+    assert machine.commands[-1].startswith(f"ip netns exec {LAYOUT.namespace('nats-1')} ss ")
+
+
 def test_members_move_into_their_namespaces(tmp_path: Path) -> None:
     settings = PodSettings(tmp_path, tmp_path / "model", COUNTS, [8000], share_memory=False)
     plan = moved(make_plan(settings, urls(LAYOUT), nats_nodes(LAYOUT, tmp_path)), LAYOUT)

@@ -16,7 +16,7 @@ from xpod.cli.errors import BAD_USAGE, UNREACHABLE, CliError
 from xpod.cli.process import birth_of
 
 PREFIX = "xpod-net-"
-TOOLS = ("ip", "nft")
+TOOLS = ("ip", "nft", "ss")
 FAULTS = "xpod_faults"
 MOST_MEMBERS = 250
 Command = tuple[str, ...]
@@ -100,6 +100,10 @@ class Layout:
     def counting(self) -> Command:
         return ("ip", "netns", "exec", self.hub, "nft", "-j", "list", "table", "bridge", FAULTS)
 
+    def connections(self, member: str, port: int) -> Command:
+        """Prints a line for each connection to that port of a member."""
+        return self.inside(member, ["ss", "-Htn", "state", "established", "sport", "=", f":{port}"])
+
     def healing(self) -> Command:
         return ("ip", "netns", "exec", self.hub, "nft", "delete", "table", "bridge", FAULTS)
 
@@ -156,6 +160,10 @@ class Namespaces:
 
     def drop(self, rules: Iterable[str]) -> None:
         self._run(self.layout.dropping(rules))
+
+    def connections(self, member: str, port: int) -> int:
+        """How many clients are connected to that port of a member."""
+        return len(self._run(self.layout.connections(member, port)).splitlines())
 
     def heal(self) -> int:
         """Ends what `drop` began; returns how many packets it took."""
