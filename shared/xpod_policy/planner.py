@@ -26,6 +26,10 @@ class Planner:
         self._due = min(self._due, now) if lost else now + self.settle
         self._shards = shards
 
+    def again(self, now: float) -> None:
+        """What was placed does not hold any more, whoever is there."""
+        self._due = min(self._due, now)
+
     def take(self, now: float) -> frozenset[str] | None:
         """The shards to place on, once, if a placement is due."""
         if now < self._due:

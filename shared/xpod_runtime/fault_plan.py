@@ -24,6 +24,8 @@ class Fault(Enum):
     """It waits until the fabric's `release`."""
     REORDER = "reorder"
     """It is overtaken by the next delivery to the same member."""
+    DELAY = "delay"
+    """It comes after the fabric's `delay`, in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The bus in memory, for tests of everything above it.
 
 Knows: its fabric, which plays the server and its faults (see `local_fabric`).
-Does not know: sockets or time; what the fabric holds stays held until the test releases it.
+Does not know: sockets; what the fabric holds stays held until the test releases it.
 """
 
 from __future__ import annotations

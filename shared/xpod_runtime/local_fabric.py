@@ -1,7 +1,7 @@
 """Frames in memory, with faults on a schedule.
 
 Knows: subjects, queue groups, faults. Frames are bytes, so messages are checked as on a network.
-Does not know: sockets or time; what is held stays held until the test releases it.
+Does not know: sockets; what is held stays held until the test releases it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,22 @@ class Held:
 
 
 class LocalFabric:
-    """What a NATS server is to NatsBus. One event loop; `plan` may be changed at any time."""
+    """What a NATS server is to NatsBus. One event loop; `plan` may be changed at any time.
+
+    `delay` is how long a delayed delivery takes, in seconds.
+    """
 
     def __init__(
-        self, plan: FaultPlan | None = None, *, seed: int = 0, max_payload: int = 1024 * 1024
+        self,
+        plan: FaultPlan | None = None,
+        *,
+        seed: int = 0,
+        max_payload: int = 1024 * 1024,
+        delay: float = 0.0,
     ) -> None:
         self.plan = plan or FaultPlan(seed=seed)
         self.max_payload = max_payload
+        self.delay = delay
         self.held: list[Held] = []
         self.shelves: defaultdict[str, Shelf] = defaultdict(Shelf)
         self._random = random.Random(seed)
@@ -119,6 +128,9 @@ class LocalFabric:
                 return
             case Fault.REORDER:
                 self._overtaken.setdefault(interest.wire.name, []).append(Held(interest, frame))
+                return
+            case Fault.DELAY:
+                asyncio.get_running_loop().call_later(self.delay, self._arrive, interest, frame)
                 return
             case Fault.DUPLICATE:
                 self._hand_over(interest, frame)

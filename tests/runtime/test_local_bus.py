@@ -17,9 +17,9 @@ async def echo(message: Message) -> Message:
     return message
 
 
-async def heard_through(plan: FaultPlan, count: int = 4) -> tuple[LocalFabric, Recorder]:
+async def heard_through(plan: FaultPlan, count: int = 4, delay: float = 0.0) -> tuple[LocalFabric, Recorder]:
     """Publishes `count` numbered messages through the plan, and an end mark past it."""
-    fabric = LocalFabric(plan)
+    fabric = LocalFabric(plan, delay=delay)
     sender, receiver = LocalBus(fabric, "sender"), LocalBus(fabric, "receiver")
     heard, end = Recorder(), Recorder()
     await receiver.subscribe("box", heard)
@@ -61,6 +61,12 @@ async def test_held_messages_come_when_released(order: str, expected: list[str])
     assert fabric.release(order=order) == 3
     await heard.wait(3)
     assert notes(heard) == expected
+
+
+async def test_a_delayed_message_is_overtaken_and_comes() -> None:
+    _, heard = await heard_through(FaultPlan([Rule(Fault.DELAY, "box", limit=2)]), count=3, delay=0.05)
+    await heard.wait(3)
+    assert notes(heard) == ["2", "0", "1"], "the delayed ones in their own order"
 
 
 async def test_the_same_seed_gives_the_same_faults() -> None:

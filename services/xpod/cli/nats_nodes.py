@@ -27,10 +27,11 @@ def prepare_nodes(count: int, data: Path) -> tuple[list[str], list[MemberSpec]]:
         binary = str(nats_server_path())
     except BrokerError as error:
         raise CliError(str(error)) from error
-    return urls, [_node(config, binary) for config in configs]
+    return urls, [node(config, binary) for config in configs]
 
 
-def _node(config: BrokerConfig, binary: str) -> MemberSpec:
+def node(config: BrokerConfig, binary: str) -> MemberSpec:
+    """Writes a node's configuration; returns its command."""
     config.ports_dir.mkdir(parents=True, exist_ok=True)
     path = config.config_path
     path.write_text(_log_to_output(config))

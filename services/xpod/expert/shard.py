@@ -1,7 +1,7 @@
 """An expert shard: it loads what the placement wishes, says what it holds, and answers expert calls.
 
-An expert that the placement takes away is dropped only when another shard says that it holds it, so that a
-move never leaves an expert without a holder.
+An expert that the placement takes away is dropped only when a shard that should hold it says that it does, so that a
+move never leaves an expert without a holder, nor does a placement that knows of no shard.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ class Expert(Service):
                 continue
             wish = self._wish.shards.get(self.member, {})
             wanted = {(layer, expert) for layer, bitmap in wish.items() for expert in from_bitmap(bitmap)}
-            if await self._load(wanted - self._experts.held) + self._drop(self._experts.held - wanted):
+            loaded = await self._load(wanted - self._experts.held)
+            if loaded + self._drop(self._experts.held - wanted, self._wish):
                 await self._announce_holdings()
 
     async def _load(self, wanted: set[tuple[int, int]]) -> int:
@@ -160,9 +161,18 @@ class Expert(Service):
         self._checkpoint.release()
         give_back_memory()
 
-    def _drop(self, unwanted: set[tuple[int, int]]) -> int:
+    def _drop(self, unwanted: set[tuple[int, int]], wish: Placement) -> int:
+        """Those that a shard holds which will keep them: others may be dropping them, too, at this moment."""
         holders = self._directory.routing.holders
-        spare = [pair for pair in unwanted if set(holders(*pair)) - {self.member}]
+        keepers = wish.shards.keys() - {self.member}
+        spare = [
+            (layer, expert)
+            for layer, expert in unwanted
+            if any(
+                expert in from_bitmap(wish.shards[shard].get(layer, b""))
+                for shard in keepers.intersection(holders(layer, expert))
+            )
+        ]
         for pair in spare:
             self._experts.drop(*pair)
         return len(spare)

@@ -116,10 +116,16 @@ class Supervisor(Service):
             self.log.info("leads")
             kept = await self._shelf.placement()
             if kept is not None:
-                await self.on_placement(kept)
+                self._heed(kept)
 
     @handles(Placement)
     async def on_placement(self, message: Placement) -> None:
+        """Another's, and not older than ours, would last: whoever leads places anew."""
+        if message.author != self.member and message.epoch >= self._epoch:
+            self._planner.again(now())
+        self._heed(message)
+
+    def _heed(self, message: Placement) -> None:
         if message.epoch > self._epoch:
             self._epoch = message.epoch
             self._wished = {shard: unpacked(layers) for shard, layers in message.shards.items()}
@@ -131,10 +137,10 @@ class Supervisor(Service):
                 continue
             shards = frozenset(member.name for member in self.view.usable("expert"))
             self._planner.observe(shards, now())
+            if self._current is not None and self._newest() > self._current.epoch:
+                self._planner.again(now())  # shards follow a wish that we never heard of
             due = self._planner.take(now())
-            if due is None and self._current is not None and self._newest() > self._current.epoch:
-                due = shards  # shards follow a wish that we never heard of
-            if due is not None:
+            if due:  # where nobody is there, it may be us who are out of touch
                 self._current = self._place(due)
                 await self._publish()
                 await self._keep(self._current)
@@ -161,6 +167,9 @@ class Supervisor(Service):
             self.log.warning("placement not kept", epoch=placement.epoch, error=str(error))
 
     async def _publish(self) -> None:
+        # One that waits for a reconnect is stale, and shards would take it for news.
+        if not self.control.is_connected:
+            return
         if self._current is not None and self._current.epoch == self._epoch:
             await self.control.publish(subjects.placement(self.pod), self._current)
 

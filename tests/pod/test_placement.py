@@ -1,0 +1,55 @@
+"""A placement of a supervisor that was out of touch: it leaves no expert without a holder, and does not last."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from pod.harness import LIMIT, Pod, Shape, running_pod
+from xpod.expert.shard import Expert
+from xpod_policy.holdings import to_bitmap
+from xpod_proto import Placement, subjects
+from xpod_runtime.local_bus import LocalBus, LocalFabric
+
+STALE_EPOCH = 50
+
+
+def shards(pod: Pod) -> list[Expert]:
+    return [member for member in pod.of("expert") if isinstance(member, Expert)]
+
+
+async def until_followed(pod: Pod, epoch: int) -> None:
+    """Returns once every shard follows a placement later than `epoch`, and holds what it says."""
+    async with asyncio.timeout(LIMIT):
+        while True:
+            wishes = [shard._wish for shard in shards(pod)]
+            if all(wish is not None and wish.epoch > epoch for wish in wishes):
+                return
+            await pod.router.view.changed(0.05)
+
+
+@pytest.mark.parametrize("named", [(), ("expert-0",)])
+async def test_a_stray_placement_takes_no_expert_away(
+    oracle_dirs: dict[str, Path], named: tuple[str, ...]
+) -> None:
+    """Whom it does not name keeps what nobody named holds yet; the leader places anew."""
+    fabric = LocalFabric()
+    async with running_pod(fabric, oracle_dirs["plain"], Shape(expert=3), publish=0.3, announce=0.3) as pod:
+        routing = pod.router.engine._directory.routing
+        missed: list[object] = []
+        pod.router.engine._directory.listen(lambda: missed.extend(routing.missing()))
+        everything = {
+            layer: to_bitmap(range(routing.experts), routing.experts) for layer in routing.moe_layers
+        }
+        stray = Placement(STALE_EPOCH, "supervisor-9", dict.fromkeys(named, everything))
+        bus = LocalBus(fabric, "supervisor-9")
+        await bus.publish(subjects.placement("test"), stray)
+        await until_followed(pod, STALE_EPOCH)
+        async with asyncio.timeout(LIMIT):
+            while any(len(routing.holders(layer, 0)) < 2 for layer in routing.moe_layers):
+                await pod.router.view.changed(0.05)
+        assert missed == []
+        assert all(shard._experts.held for shard in shards(pod)), "the work is shared again"
+        await bus.close()
