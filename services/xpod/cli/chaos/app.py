@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from xpod.cli.chaos.drill import drill
+from xpod.cli.chaos.storm import storm
 
 app = typer.Typer(
     help="Break members of a pod on purpose, under load.",
@@ -12,6 +13,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("drill")(drill)
+app.command("storm")(storm)
 
 
 @app.callback()
