@@ -12,7 +12,7 @@ from pod.test_processes import xpod
 
 @pytest.mark.timeout(300)
 def test_no_fault_of_any_kind_is_seen_in_a_stream(tmp_path: Path) -> None:
-    """Each kind of member, and the whole pod, hit once while 8 streams decode; every token and logprob as without it."""
+    """Each kind, and the whole pod, hit once while 8 streams decode; every token and logprob as without it."""
     drill = xpod(
         "chaos", "drill", "--trials", "1", "--phases", "decode", "--json", data=tmp_path, timeout=280
     )

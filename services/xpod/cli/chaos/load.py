@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xpod.cli.chaos.oracle import Verdict, compare
@@ -18,25 +19,40 @@ from xpod.cli.chaos.trial import Expected, excess
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A stream that is over: `gap` in seconds where it did not fail."""
+    """A stream that is over; `gap` and `lasted` in seconds, `gap` 0 where it failed."""
 
     number: int
     verdict: Verdict
     error: str
     gap: float
+    lasted: float
     recoveries: int
 
     @property
     def right(self) -> bool:
         return not self.error and self.verdict.right
 
+    def __str__(self) -> str:
+        if not self.right:
+            return f"stream {self.number} is wrong: {self.error or repr(self.verdict)}"
+        return (
+            f"stream {self.number}: {self.lasted:.1f} s, gap {self.gap:.2f} s, {self.recoveries} recoveries"
+        )
+
 
 class Load:
     """`start` it, `stop` it; `ended` grows meanwhile."""
 
     def __init__(
-        self, endpoints: Sequence[str], bodies: list[Body], expected: list[Expected], seed: int
+        self,
+        endpoints: Sequence[str],
+        bodies: list[Body],
+        expected: list[Expected],
+        seed: int,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
+        """`tell` hears of every stream that ends, in words."""
+        self._tell = tell
         self.ended: list[Ended] = []
         self._endpoints = list(endpoints)
         self._asked = list(zip(bodies, expected, strict=True))
@@ -65,12 +81,16 @@ class Load:
             endpoints = rng.sample(self._endpoints, len(self._endpoints))
             stream = Stream(endpoints, body, self._changed)
             stream.read()
-            self.ended.append(judged(number, stream, expected))
+            ended = judged(number, stream, expected)
+            self.ended.append(ended)
+            self._tell(str(ended))
 
 
 def judged(number: int, stream: Stream, expected: Expected) -> Ended:
     """What became of a stream."""
+    lasted = time.monotonic() - stream.began
     if stream.answer is None:
-        return Ended(number, Verdict(), stream.error, 0.0, 0)
+        return Ended(number, Verdict(), stream.error, 0.0, lasted, 0)
     recoveries = stream.answer.recoveries + stream.answer.resumed
-    return Ended(number, compare(expected.answer, stream.answer), "", excess(stream, expected), recoveries)
+    verdict = compare(expected.answer, stream.answer)
+    return Ended(number, verdict, "", excess(stream, expected), lasted, recoveries)

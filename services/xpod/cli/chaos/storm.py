@@ -14,7 +14,7 @@ from typing import Annotated
 from rich.console import Console
 from typer import Option
 
-from xpod.cli.chaos.load import Ended, Load
+from xpod.cli.chaos.load import Load
 from xpod.cli.chaos.meter import Meter
 from xpod.cli.chaos.opening import ChaosDataOption, ComposeOption, Wanted, opened
 from xpod.cli.chaos.requests import requests
@@ -55,12 +55,16 @@ def storm(  # noqa: PLR0917
         fault_free(target, bodies)  # the first of its kind loads what later ones find
         expected = fault_free(target, bodies)
         target.wait_whole()
-        meter, load = Meter(target), Load(target.endpoints, bodies, expected, seed)
-        strikes = Strikes(target, random.Random(f"{seed}/storm"), every)
+        began = time.monotonic()
+
+        def tell(text: str) -> None:
+            print(f"{time.monotonic() - began:7.2f} s  {text}", file=sys.stderr, flush=True)
+
+        meter, load = Meter(target), Load(target.endpoints, bodies, expected, seed, tell)
+        strikes = Strikes(target, random.Random(f"{seed}/storm"), every, tell)
         meter.start()
         load.start()
-        began = time.monotonic()
-        rage(target, strikes, 60 * minutes)
+        rage(strikes, 60 * minutes)
         calm = Watch(target)
         load.stop()
         whole, problem = _result(calm)
@@ -73,8 +77,6 @@ def storm(  # noqa: PLR0917
             whole,
             problem,
         )
-    for ended in found.streams:
-        _tell(ended)
     if as_json_:
         print(json.dumps(as_json(found), ensure_ascii=False))
     else:
@@ -90,8 +92,3 @@ def _result(calm: Watch) -> tuple[float | None, str]:
         return calm.result(), ""
     except CliError as error:
         return None, error.message
-
-
-def _tell(ended: Ended) -> None:
-    if not ended.right:
-        print(f"stream {ended.number}: {ended.error or repr(ended.verdict)}", file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from xpod.cli.chaos.target import Fault, Signal, Target
@@ -35,8 +36,16 @@ class Away:
 class Strikes:
     """`tick` it often: it wakes who was stopped long enough, sees who is back, and hits the next."""
 
-    def __init__(self, target: Target, rng: random.Random, every: float) -> None:
+    def __init__(
+        self,
+        target: Target,
+        rng: random.Random,
+        every: float,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`every`: seconds from moment to moment on average. `tell` hears of all that happens, in words."""
         self._target = target
+        self._tell = tell
         self._rng = rng
         self._every = every
         self._members: dict[str, list[str]] = {kind: [] for kind in KINDS}
@@ -76,6 +85,7 @@ class Strikes:
         fault = self._target.hit(member, signal)
         until = now + self._rng.uniform(*STOP_SECONDS) if signal == "STOP" else None
         self._away[member] = Away(kind, fault, until, now)
+        self._tell(f"{member} {signal}" + ("" if until is None else f" for {until - now:.1f} s"))
         self.counts[kind, signal] += 1
         self.most_away = max(self.most_away, len(self._away))
 
@@ -96,10 +106,11 @@ class Strikes:
             away = self._away[member]
             long_ago = away.kind != "nats" or now - away.ended >= NATS_SECONDS
             if member not in absent and long_ago:
+                self._tell(f"{member} is back")
                 del self._away[member]
 
 
-def rage(target: Target, strikes: Strikes, seconds: float) -> None:
+def rage(strikes: Strikes, seconds: float) -> None:
     """Faults for so long; at its end nobody is stopped any more. Raises CliError where the target cannot be hit."""
     end = time.monotonic() + seconds
     try:
