@@ -58,7 +58,9 @@ def storm(  # noqa: PLR0917
         began = time.monotonic()
 
         def tell(text: str) -> None:
-            sys.stderr.write(f"{time.monotonic() - began:7.2f} s  {text}\n")  # in one piece: many threads tell
+            sys.stderr.write(
+                f"{time.monotonic() - began:7.2f} s  {text}\n"
+            )  # in one piece: many threads tell
 
         meter, load = Meter(target), Load(target.endpoints, bodies, expected, seed, tell)
         strikes = Strikes(target, random.Random(f"{seed}/storm"), every, tell)
