@@ -13,7 +13,7 @@ from xpod.cli.answer import Answer
 from xpod.cli.chaos.growth import Sample, by_kind, growth, slope
 from xpod.cli.chaos.load import Ended, judged
 from xpod.cli.chaos.oracle import Verdict
-from xpod.cli.chaos.storm_report import Storm, as_json, tables
+from xpod.cli.chaos.storm_report import Storm, summary, tables
 from xpod.cli.chaos.streams import Stream
 from xpod.cli.chaos.strikes import NATS_SECONDS, STOP_SECONDS, Strikes
 from xpod.cli.chaos.target import Fault, Life, Signal, Target, Usage
@@ -200,7 +200,7 @@ def test_a_storm_adds_up() -> None:
         2.5,
         "",
     )
-    report = as_json(storm)
+    report = summary(storm)
     assert report["faults"] == {"decode": {"KILL": 2, "STOP": 0}, "nats": {"KILL": 0, "STOP": 1}}
     assert (report["streams"], report["wrong"], report["lost"], report["other"]) == (3, 2, 2, ["text"])
     assert (report["errors"], report["gap_p50"], report["gap_worst"]) == (["refused"], 1.0, 1.5)

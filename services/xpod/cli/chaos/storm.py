@@ -18,8 +18,9 @@ from xpod.cli.chaos.load import Load
 from xpod.cli.chaos.meter import Meter
 from xpod.cli.chaos.opening import ChaosDataOption, ComposeOption, Wanted, opened
 from xpod.cli.chaos.requests import requests
-from xpod.cli.chaos.storm_report import Storm, as_json, tables
+from xpod.cli.chaos.storm_report import Storm, summary, tables
 from xpod.cli.chaos.strikes import Strikes, rage
+from xpod.cli.chaos.target import Target
 from xpod.cli.chaos.trial import Watch, fault_free
 from xpod.cli.errors import CliError
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
@@ -44,48 +45,54 @@ def storm(  # noqa: PLR0917
     dtype: DtypeOption = "auto",
     data: ChaosDataOption = None,
     compose: ComposeOption = None,
-    as_json_: JsonOption = False,
+    as_json: JsonOption = False,
 ) -> int:
     """Hit members of a pod at random, several at once, and compare every stream with its fault-free run.
 
     Exit code 1: some stream was wrong, or the pod did not become whole again.
     """
-    bodies = requests(streams, seed)
     with opened(Wanted(data, compose, model, dtype)) as target:
-        fault_free(target, bodies)  # the first of its kind loads what later ones find
-        expected = fault_free(target, bodies)
-        target.wait_whole()
-        began = time.monotonic()
-
-        def tell(text: str) -> None:
-            sys.stderr.write(
-                f"{time.monotonic() - began:7.2f} s  {text}\n"
-            )  # in one piece: many threads tell
-
-        meter, load = Meter(target), Load(target.endpoints, bodies, expected, seed, tell)
-        strikes = Strikes(target, random.Random(f"{seed}/storm"), every, tell)
-        meter.start()
-        load.start()
-        rage(strikes, 60 * minutes)
-        calm = Watch(target)
-        load.stop()
-        whole, problem = _result(calm)
-        found = Storm(
-            time.monotonic() - began,
-            strikes.counts,
-            strikes.most_away,
-            load.ended,
-            meter.stop(),
-            whole,
-            problem,
-        )
-    if as_json_:
-        print(json.dumps(as_json(found), ensure_ascii=False))
+        report = summary(_storm(target, 60 * minutes, streams, every, seed))
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False))
     else:
         console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-        for each in tables(as_json(found)):
+        for each in tables(report):
             console.print(each)
-    return WRONG if found.wrong or problem else 0
+    return WRONG if report["wrong"] or report["problem"] else 0
+
+
+def _storm(target: Target, seconds: float, streams: int, every: float, seed: int) -> Storm:
+    """Faults for so long, and what came of them. Raises CliError where the pod cannot be hit or asked."""
+    bodies = requests(streams, seed)
+    fault_free(target, bodies)  # the first of its kind loads what later ones find
+    expected = fault_free(target, bodies)
+    target.wait_whole()
+    clock = Clock()
+    meter, load = Meter(target), Load(target.endpoints, bodies, expected, seed, clock.tell)
+    strikes = Strikes(target, random.Random(f"{seed}/storm"), every, clock.tell)
+    meter.start()
+    load.start()
+    rage(strikes, seconds)
+    calm = Watch(target)
+    load.stop()
+    whole, problem = _result(calm)
+    return Storm(clock.now, strikes.counts, strikes.most_away, load.ended, meter.stop(), whole, problem)
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def now(self) -> float:
+        return time.monotonic() - self._began
+
+    def tell(self, text: str) -> None:
+        """A line on stderr. Many threads tell: it is written in one piece."""
+        sys.stderr.write(f"{self.now:7.2f} s  {text}\n")
 
 
 def _result(calm: Watch) -> tuple[float | None, str]:

@@ -1,4 +1,4 @@
-"""A storm added up: as one JSON object, and as tables.
+"""A storm added up: as one object, and as tables.
 
 Knows: what was counted. Does not know: how.
 """
@@ -37,7 +37,7 @@ class Storm:
         return sum(not ended.right for ended in self.streams)
 
 
-def as_json(storm: Storm) -> dict[str, Any]:
+def summary(storm: Storm) -> dict[str, Any]:
     """Seconds, bytes. `usage` has a sample for the start, one for each minute, and one for the end."""
     good = [ended for ended in storm.streams if not ended.error]
     gaps = sorted(ended.gap for ended in good)
