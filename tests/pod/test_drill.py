@@ -23,7 +23,7 @@ def test_no_fault_of_any_kind_is_seen_in_a_stream(tmp_path: Path) -> None:
         assert (row["streams"], row["wrong"], row["errors"]) == (8, 0, []), drill.stderr
     assert [row["restart_ratio"] > 1 for row in rows if row["kind"] != "pod"] == [True] * 14
     killed = next(row for row in rows if (row["kind"], row["signal"]) == ("decode", "KILL"))
-    assert 0 < killed["reopened"] <= 8
+    assert killed["reopened"] > 0
     assert killed["recomputed"] <= 2 * 16 * killed["reopened"]
 
 
