@@ -13,7 +13,7 @@ from xpod.cli.bench.compare.memory import pss
 from xpod.cli.chaos.target import POD, Fault, Life, Signal, Target, Usage
 from xpod.cli.errors import CliError
 from xpod.cli.own_pod import LAUNCHER, OwnPod
-from xpod.cli.process import ProcessRef, send
+from xpod.cli.process import KILL_SECONDS, ProcessRef, send, wait_gone
 from xpod.cli.state import MemberState
 
 SIGNALS = {"KILL": signal.SIGKILL, "STOP": signal.SIGSTOP}
@@ -39,6 +39,8 @@ class LocalPod(Target):
         sent = tuple(process for process in hit if send(process, SIGNALS[signal]))
         if not sent:
             raise CliError(f"{member} does not run")
+        if signal == "KILL":
+            wait_gone(sent, KILL_SECONDS)
         return Fault(member, signal, sent)
 
     def wake(self, fault: Fault) -> None:
