@@ -38,6 +38,9 @@ class Child:
     task: asyncio.Task[None] | None = None
 
 
+CANCEL_SECONDS = 0.5
+
+
 class TaskTree:
     """Runs children side by side (one for one). `run` lasts until `stop`, or raises RestartLimitExceeded."""
 
@@ -62,7 +65,7 @@ class TaskTree:
                 for child in self.children:
                     self._launch(self._group, child)
                 await self._stopping.wait()
-                self._cancel_children()
+                await self._end_children()
         except BaseExceptionGroup as group:
             raise _escalation(group) from group.exceptions[0].__cause__
         finally:
@@ -87,10 +90,14 @@ class TaskTree:
     def _launch(self, group: asyncio.TaskGroup, child: Child) -> None:
         child.task = group.create_task(self._keep(child), name=f"{self.name}/{child.spec.name}")
 
-    def _cancel_children(self) -> None:
-        for child in reversed(self.children):
-            if child.task is not None:
-                child.task.cancel()
+    async def _end_children(self) -> None:
+        """Cancels them until they end: asyncio.wait_for may swallow a cancellation that comes beside its result."""
+        while running := [
+            child.task for child in reversed(self.children) if child.task and not child.task.done()
+        ]:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=CANCEL_SECONDS)
 
     async def _keep(self, child: Child) -> None:
         """Runs one child over and over, as its spec and the tree's intensity say."""

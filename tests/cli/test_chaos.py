@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from xpod.cli.answer import Answer
-from xpod.cli.chaos.drill import KINDS, _cells
+from xpod.cli.chaos.drill import WHOLE_POD, _cells, _plan
 from xpod.cli.chaos.oracle import Verdict, compare
 from xpod.cli.chaos.report import as_table, summary
 from xpod.cli.chaos.requests import requests
-from xpod.cli.chaos.trial import Cell, Outcome
+from xpod.cli.chaos.target import Life, _seen
+from xpod.cli.chaos.trial import Again, Cell, Outcome, counted_since
 from xpod.cli.errors import BAD_USAGE, CliError
 
 
@@ -70,6 +71,18 @@ def test_cells_are_all_combinations() -> None:
     ]
 
 
+def test_the_whole_pod_is_killed_in_one_phase_and_never_stopped() -> None:
+    assert _cells("pod", "KILL,STOP", "idle,stream") == [Cell("pod", "KILL", "decode")]
+    assert [cell.kind for cell in _cells("pod,nats", "STOP", "idle")] == ["nats"]
+
+
+def test_a_restart_to_compare_with_comes_first_where_it_is_wanted_and_not_among_the_trials() -> None:
+    kill = Cell("decode", "KILL", "decode")
+    assert _plan([kill], 2, restart=True) == [(0, WHOLE_POD), (0, kill), (1, kill)]
+    assert _plan([kill], 2, restart=False) == [(0, kill), (1, kill)]
+    assert _plan([kill, WHOLE_POD], 1, restart=True) == [(0, kill), (0, WHOLE_POD)]
+
+
 @pytest.mark.parametrize(
     ("kinds", "signals", "phases"),
     [
@@ -77,6 +90,7 @@ def test_cells_are_all_combinations() -> None:
         ("", "KILL", "idle"),
         ("decode", "HUP", "idle"),
         ("decode", "KILL", "late"),
+        ("pod", "STOP", "decode"),
     ],
 )
 def test_wrong_names_are_refused(kinds: str, signals: str, phases: str) -> None:
@@ -99,5 +113,51 @@ def test_trials_add_up_by_cell() -> None:
     assert (first["lost"], first["doubled"], first["changed"], first["other"]) == (2, 0, 1, ["text"])
     assert (first["recoveries"], first["gap_p50"], first["whole_p50"]) == (4, pytest.approx(0.2), 2.0)
     assert (second["wrong"], second["errors"]) == (1, ["gone"])
+    assert [(row["recomputed"], row["restart_ratio"]) for row in rows] == [(None, None), (None, None)]
     assert as_table(rows).row_count == 2
-    assert len(KINDS) == 7
+
+
+def test_rows_say_what_was_computed_again_and_how_much_longer_a_restart_takes() -> None:
+    kill = Cell("decode", "KILL", "decode")
+    rows = summary(
+        [
+            Outcome(kill, "decode-0", [Verdict()], [], 0.1, 3, 1.0, Again(3, 20, 0)),
+            Outcome(WHOLE_POD, "pod", [Verdict()], [], 12.0, 1, 1.0),
+            Outcome(kill, "decode-1", [Verdict()], [], 0.3, 3, 1.0, Again(1, 20, 1)),
+            Outcome(WHOLE_POD, "pod", [Verdict()], [], 14.0, 1, 1.0),
+        ]
+    )
+    assert [(row["reopened"], row["recomputed"], row["recomputed_far"]) for row in rows] == [
+        (4, 40, 1),
+        (None, None, None),
+    ]
+    assert [row["restart_ratio"] for row in rows] == [pytest.approx(65), None]
+    shown = [list(column.cells) for column in as_table(rows).columns]
+    assert shown[9:12] == [["40", "all"], ["10.0", ""], ["1", ""]]
+    assert shown[14] == ["65 ×", ""]
+
+
+def test_a_process_that_was_started_anew_counts_from_0() -> None:
+    before = {("decode-0", "a"): [5, 50, 1], ("decode-1", "b"): [1, 10, 0]}
+    after = {("decode-0", "c"): [1, 7, 0], ("decode-1", "b"): [4, 30, 1]}
+    assert counted_since(before, after) == Again(4, 27, 1)
+    assert counted_since({}, {}) == Again(0, 0, 0)
+
+
+LOCAL = Life("decode-0", "decode", runs=True, name="11 ticks:5", pid=11)
+CONTAINER = Life("decode-0", "decode", runs=True, name="2026", started=100.0)
+TOLD = {
+    "nobody spoke of it": (LOCAL, None, False),
+    "the process": (LOCAL, {"state": "up", "pid": 11, "since": 1.0}, True),
+    "its predecessor": (LOCAL, {"state": "up", "pid": 10, "since": 1.0}, False),
+    "not up": (LOCAL, {"state": "suspect", "pid": 11, "since": 1.0}, False),
+    "in a container, since its start": (CONTAINER, {"state": "up", "pid": 1, "since": 102.0}, True),
+    "in a container, since before its start": (CONTAINER, {"state": "up", "pid": 1, "since": 90.0}, False),
+    "a NATS node": (CONTAINER, {"state": "up", "pid": None, "since": 90.0}, True),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_routers_must_speak_of_the_process_that_runs(name: str) -> None:
+    life, told, seen = TOLD[name]
+    assert _seen(life, told) is seen

@@ -11,6 +11,7 @@ import pytest
 
 from pod.harness import Shape, first, greedy, running_pod, until_empty, worker
 from xpod.router.api.engine_protocol import SessionError
+from xpod_policy.blocks import BLOCK_TOKENS
 from xpod_proto import Down, Message, ReplayTokens, subjects
 from xpod_runtime.errors import NoResponders
 from xpod_runtime.testing import LIMIT
@@ -73,6 +74,22 @@ async def test_a_session_survives_a_crash(nats: str, oracle_dirs: dict[str, Path
         async with asyncio.timeout(60):
             rest = [output async for output in session]
         assert begun + rest == whole
+
+
+async def test_a_crash_costs_a_block_and_what_was_in_flight(nats: str, oracle_dirs: dict[str, Path]) -> None:
+    async with running_pod(nats, oracle_dirs["plain"], Shape(decode=2, mempool=2)) as pod:
+        await pod.generate(PROMPT, greedy(40, ignore_eos=True))
+        assert [decode.load()["recomputed"] for decode in pod.of("decode")] == [0, 0]
+        session = await pod.router.engine.open(PROMPT, greedy(400, ignore_eos=True))
+        await first(session, 100)
+        (victim,) = (f"decode-{i}" for i in range(2) if worker(pod, f"decode-{i}").engine.sequences)
+        await pod.crash(victim)
+        async with asyncio.timeout(60):
+            assert [output.index async for output in session][-1] == 399
+        (survivor,) = pod.of("decode")
+        load = survivor.load()
+        assert load["reopened"] == 1
+        assert 0 <= int(load["recomputed"]) <= 2 * BLOCK_TOKENS
 
 
 async def test_without_workers_a_session_ends_with_an_error(nats: str, oracle_dirs: dict[str, Path]) -> None:

@@ -114,3 +114,28 @@ async def test_the_tree_prints_as_a_table() -> None:
     ]
     tree.stop()
     await running
+
+
+async def test_a_child_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    """As a library does that waits with asyncio.wait_for when its answer comes in the same turn of the loop."""
+    started, swallowed = asyncio.Event(), 0
+
+    async def deaf() -> None:
+        nonlocal swallowed
+        while True:
+            started.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed > 1:
+                    raise
+
+    tree = TaskTree("t")
+    tree.add(ChildSpec("deaf", deaf))
+    run = asyncio.create_task(tree.run())
+    await started.wait()
+    tree.stop()
+    async with asyncio.timeout(5):
+        await run
+    assert swallowed == 2

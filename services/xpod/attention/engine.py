@@ -110,19 +110,23 @@ class Engine:
 
     async def join(
         self, sequence: Sequence, candidates: Seq[BlockRef], found: dict[bytes, BlockData]
-    ) -> None:
-        """Import what the pool had and let the sequence run; at least its last token is always computed."""
+    ) -> bool:
+        """Import what the pool had and let the sequence run; at least its last token is always computed.
+
+        False: it left meanwhile, and does not run.
+        """
         if self.sequences.get(sequence.id) is not sequence:  # left while its blocks were on their way
-            return
+            return False
         prefix = covering(candidates, found)
         with self._using([sequence.id]):
             await self._compute.run(self._import, sequence, [found[ref.name] for ref in prefix])
         if self.sequences.get(sequence.id) is not sequence:  # left while they were copied
-            return
+            return False
         covered = prefix[-1].end if prefix else 0
         sequence.loaded = min(covered, sequence.known - 1)
         sequence.stored = sum(ref.full for ref in prefix)
         self.batch.join(sequence.id, sequence.known, sequence.loaded)
+        return True
 
     def _import(self, sequence: Sequence, blocks: list[BlockData]) -> None:
         for block, data in zip(sequence.table, blocks, strict=False):

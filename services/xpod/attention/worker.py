@@ -251,11 +251,15 @@ class Worker(Service):
         """Load what MemPool has of a sequence and let it run."""
         try:
             candidates = sequence.loadable(self.root)
-            await self.engine.join(sequence, candidates, await self.pool.load(candidates))
+            if await self.engine.join(sequence, candidates, await self.pool.load(candidates)):
+                self.joined(sequence)
         except Exception as error:
             self.log.exception("session could not start", session=sequence.id)
             await self.fail(sequence, "internal", f"{type(error).__name__}: {error}")
         self.wake.set()
+
+    def joined(self, sequence: Sequence) -> None:
+        """The sequence takes part from the next step on; it has computed nothing yet."""
 
     def _say_last_again(self) -> None:
         """What was said into a dying connection is lost: from each last token, routers see what they miss."""

@@ -16,7 +16,9 @@ from pydantic import Field
 from xpod.attention.engine import Step
 from xpod.attention.sequence import Sequence
 from xpod.attention.worker import Worker, WorkerConfig
+from xpod.decode.recomputed import Recomputed
 from xpod_proto import Ack, BlockData, DecodeTask, Message, TokenEvent
+from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.cores import cores
 from xpod_runtime.handlers import handles
@@ -47,6 +49,7 @@ class Decode(Worker):
     def __init__(self, config: DecodeConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)
         self._to_store: asyncio.Queue[BlockData] = asyncio.Queue(STORE_BACKLOG)
+        self._recomputed = Recomputed()
 
     async def setup(self) -> None:
         await super().setup()
@@ -71,6 +74,12 @@ class Decode(Worker):
         self.engine.open(sequence, len(sequence.prompt) + task.sampling.max_tokens)
         self.spawn(self.start_joining(sequence))
         return Ack()
+
+    def joined(self, sequence: Sequence) -> None:
+        self._recomputed.handed_over(len(sequence.generated), sequence.known, sequence.loaded)
+
+    def load(self) -> dict[str, Value]:
+        return {**super().load(), **self._recomputed.load()}
 
     async def after(self, step: Step) -> Coroutine[Any, Any, None]:
         crowded = self.engine.batch.crowded

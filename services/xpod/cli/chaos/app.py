@@ -6,6 +6,7 @@ import typer
 
 from xpod.cli.chaos.drill import drill
 from xpod.cli.chaos.network import network
+from xpod.cli.chaos.storm import storm
 
 app = typer.Typer(
     help="Break members of a pod on purpose, under load.",
@@ -13,6 +14,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("drill")(drill)
+app.command("storm")(storm)
 app.command("network")(network)
 
 

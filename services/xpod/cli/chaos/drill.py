@@ -8,34 +8,34 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import product
-from pathlib import Path
 from typing import Annotated, get_args
 
 from rich.console import Console
 from typer import Option
 
-from xpod.cli.chaos.pod import LocalPod, Signal
+from xpod.cli.chaos.opening import ChaosDataOption, ComposeOption, Wanted, opened
 from xpod.cli.chaos.report import as_table, summary
 from xpod.cli.chaos.requests import requests
+from xpod.cli.chaos.target import POD, Signal
 from xpod.cli.chaos.trial import PHASES, Cell, Outcome, Phase, fault_free, run_trial
+from xpod.cli.compose import KINDS
 from xpod.cli.errors import BAD_USAGE, CliError
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
-from xpod.cli.own_pod import OwnPod, own_pod
-from xpod.cli.state import read_state
 
-KINDS = ("router", "prefill", "decode", "expert", "mempool", "supervisor", "nats")
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
-NATS_NODES = 3
+WHOLE_POD = Cell(POD, "KILL", "decode")
 WRONG = 1
+WIDTH = 160
 
 
 def drill(  # noqa: PLR0917
     kinds: Annotated[
-        str, Option("--kinds", envvar="XPOD_KINDS", help="Kinds of members to hit, with commas.")
-    ] = ",".join(KINDS),
+        str,
+        Option(
+            "--kinds", envvar="XPOD_KINDS", help="Kinds of members to hit, with commas; pod: all at once."
+        ),
+    ] = ",".join((*KINDS, POD)),
     signals: Annotated[
         str, Option("--signals", envvar="XPOD_SIGNALS", help="KILL ends a process, STOP makes it hang.")
     ] = ",".join(SIGNALS),
@@ -45,14 +45,18 @@ def drill(  # noqa: PLR0917
     trials: Annotated[int, Option("--trials", envvar="XPOD_TRIALS", min=1, help="Trials of each.")] = 3,
     streams: Annotated[int, Option("--streams", envvar="XPOD_STREAMS", min=1, help="Streams in flight.")] = 8,
     seed: Annotated[int, Option("--seed", envvar="XPOD_SEED", help="Of requests, victims and moments.")] = 0,
-    model: ModelOption = DEFAULT_MODEL,
-    dtype: DtypeOption = "auto",
-    data: Annotated[
-        Path | None,
+    restart: Annotated[
+        bool | None,
         Option(
-            "--data", envvar="XPOD_DATA", help="Hit the pod that runs here; where none runs, one of its own."
+            "--restart/--no-restart",
+            envvar="XPOD_RESTART",
+            help="Kill the whole pod once, to compare; by default where the pod was started for the drill.",
         ),
     ] = None,
+    model: ModelOption = DEFAULT_MODEL,
+    dtype: DtypeOption = "auto",
+    data: ChaosDataOption = None,
+    compose: ComposeOption = None,
     as_json: JsonOption = False,
 ) -> int:
     """Hit members of a pod while it streams, and compare every stream with its fault-free run, to the bit.
@@ -62,27 +66,45 @@ def drill(  # noqa: PLR0917
     cells = _cells(kinds, signals, phases)
     bodies = requests(streams, seed)
     outcomes: list[Outcome] = []
-    with _pod(data, model, dtype) as pod:
-        target = LocalPod(pod)
-        target.wait_whole()
+    with opened(Wanted(data, compose, model, dtype)) as target:
         fault_free(target, bodies)  # the first of its kind loads what later ones find
         expected = fault_free(target, bodies)
         target.wait_whole()  # now that there was time for it, this is what whole means
-        for turn, cell in product(range(trials), cells):
+        plan = _plan(cells, trials, target.own if restart is None else restart)
+        for turn, cell in plan:
             rng = random.Random(f"{seed}/{turn}/{cell}")
             outcomes.append(run_trial(target, cell, bodies, expected, rng))
-            _tell(outcomes[-1], len(outcomes), trials * len(cells))
+            _tell(outcomes[-1], len(outcomes), len(plan))
+            if cell.kind == POD:
+                fault_free(target, bodies)  # what was loaded is gone
     rows = summary(outcomes)
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
     else:
-        Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(as_table(rows))
+        Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(as_table(rows))
     return WRONG if any(row["wrong"] for row in rows) else 0
 
 
 def _cells(kinds: str, signals: str, phases: str) -> list[Cell]:
-    chosen = [_chosen(*each) for each in ((kinds, KINDS), (signals, SIGNALS), (phases, PHASES))]
-    return [Cell(kind, _signal(signal), _phase(phase)) for kind, signal, phase in product(*chosen)]
+    """All combinations; the pod as a whole is killed in one phase only, and never stopped."""
+    chosen_kinds = _chosen(kinds, (*KINDS, POD))
+    chosen_signals = _chosen(signals, SIGNALS)
+    members = [kind for kind in chosen_kinds if kind != POD]
+    cells = [
+        Cell(kind, _signal(signal), _phase(phase))
+        for kind, signal, phase in product(members, chosen_signals, _chosen(phases, PHASES))
+    ]
+    if POD in chosen_kinds and "KILL" in chosen_signals:
+        cells.append(WHOLE_POD)
+    if not cells:
+        raise CliError("the whole pod can be killed, not stopped", BAD_USAGE)
+    return cells
+
+
+def _plan(cells: list[Cell], trials: int, restart: bool) -> list[tuple[int, Cell]]:
+    """(turn, cell): all trials in order, behind one restart of the whole pod if that is wanted and not among them."""
+    plan = list(product(range(trials), cells))
+    return [(0, WHOLE_POD), *plan] if restart and WHOLE_POD not in cells else plan
 
 
 def _chosen(text: str, known: tuple[str, ...]) -> list[str]:
@@ -99,17 +121,6 @@ def _signal(name: str) -> Signal:
 
 def _phase(name: str) -> Phase:
     return next(phase for phase in PHASES if phase == name)
-
-
-@contextmanager
-def _pod(data: Path | None, model: str, dtype: str) -> Iterator[OwnPod]:
-    directory = None if data is None else data.expanduser().resolve()
-    state = None if directory is None else read_state(directory)
-    if directory is not None and state is not None and state.launcher_runs:
-        yield OwnPod(directory)
-        return
-    with own_pod(model, {}, dtype=dtype, nats=NATS_NODES) as pod:
-        yield pod
 
 
 def _tell(outcome: Outcome, number: int, total: int) -> None:

@@ -19,11 +19,11 @@ from rich.table import Table
 from typer import Option
 
 from xpod.cli.bench.figures import percentile
+from xpod.cli.chaos.local_pod import LocalPod
 from xpod.cli.chaos.namespaces import Namespaces, require_root
 from xpod.cli.chaos.network_faults import FAULTS, LASTING, Case, disturbed
 from xpod.cli.chaos.network_pod import CLIENTS, network_pod
 from xpod.cli.chaos.oracle import Verdict, compare
-from xpod.cli.chaos.pod import LocalPod
 from xpod.cli.chaos.requests import MAX_TOKENS, Body, requests
 from xpod.cli.chaos.streams import Streams
 from xpod.cli.chaos.trial import Expected, fault_free
@@ -88,7 +88,7 @@ def network(  # noqa: PLR0917
     outcomes: list[Outcome] = []
     bodies = requests(streams, seed)
     with network_pod(model, dtype) as (pod, net):
-        target = LocalPod(pod)
+        target = LocalPod(pod, own=True)
         target.wait_whole()
         fault_free(target, bodies)  # the first of its kind loads what later ones find
         expected = fault_free(target, bodies)

@@ -8,25 +8,33 @@ from typing import Any
 from rich.table import Table
 
 from xpod.cli.bench.figures import percentile
+from xpod.cli.chaos.target import POD
 from xpod.cli.chaos.trial import Cell, Outcome
 
 COLUMNS = (
-    "fault", "phase", "trials", "wrong", "lost", "doubled", "changed", "errors", "recoveries", "gap p50", "gap p99",
-    "whole p50",
+    "fault", "phase", "trials", "wrong", "lost", "doubled", "changed", "errors", "recoveries", "recomputed", "each",
+    "> block", "gap p50", "gap p99", "restart / gap", "whole p50",
 )  # fmt: skip
 
 
 def summary(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """One object a cell, in the order of the first trial of each. Seconds."""
+    """One object a cell, in the order of the first trial of each. Seconds.
+
+    `restart_ratio` is how many times longer clients wait for a restart of the whole pod; None where that is not known.
+    """
     cells: dict[Cell, list[Outcome]] = {}
     for outcome in outcomes:
         cells.setdefault(outcome.cell, []).append(outcome)
-    return [_row(cell, group) for cell, group in cells.items()]
+    restarts = sorted(outcome.gap for outcome in outcomes if outcome.cell.kind == POD)
+    restart = percentile(restarts, 0.5) if restarts else None
+    return [_row(cell, group, restart) for cell, group in cells.items()]
 
 
-def _row(cell: Cell, group: list[Outcome]) -> dict[str, Any]:
+def _row(cell: Cell, group: list[Outcome], restart: float | None) -> dict[str, Any]:
     verdicts = [verdict for outcome in group for verdict in outcome.verdicts]
+    again = [outcome.again for outcome in group if outcome.again is not None]
     gaps, wholes = ([getattr(outcome, name) for outcome in group] for name in ("gap", "whole"))
+    gap = percentile(sorted(gaps), 0.5)
     return {
         "kind": cell.kind,
         "signal": cell.signal,
@@ -40,8 +48,12 @@ def _row(cell: Cell, group: list[Outcome]) -> dict[str, Any]:
         "other": [verdict.other for verdict in verdicts if verdict.other],
         "errors": [error for outcome in group for error in outcome.errors],
         "recoveries": sum(outcome.recoveries for outcome in group),
-        "gap_p50": percentile(sorted(gaps), 0.5),
+        "reopened": sum(each.reopened for each in again) if again else None,
+        "recomputed": sum(each.recomputed for each in again) if again else None,
+        "recomputed_far": sum(each.far for each in again) if again else None,
+        "gap_p50": gap,
         "gap_p99": percentile(sorted(gaps), 0.99),
+        "restart_ratio": restart / gap if restart is not None and cell.kind != POD and gap > 0 else None,
         "whole_p50": percentile(sorted(wholes), 0.5),
     }
 
@@ -59,6 +71,17 @@ def as_table(rows: list[dict[str, Any]]) -> Table:
             *map(str, counts),
             str(len(row["errors"])),
             str(row["recoveries"]),
-            *(f"{row[name]:.2f} s" for name in ("gap_p50", "gap_p99", "whole_p50")),
+            *_recomputed(row),
+            *(f"{row[name]:.2f} s" for name in ("gap_p50", "gap_p99")),
+            "" if row["restart_ratio"] is None else f"{row['restart_ratio']:.0f} ×",
+            f"{row['whole_p50']:.2f} s",
         )
     return table
+
+
+def _recomputed(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Tokens, tokens for each session that went on elsewhere, sessions with more than a block."""
+    if row["recomputed"] is None:
+        return "all", "", ""
+    each = f"{row['recomputed'] / row['reopened']:.1f}" if row["reopened"] else ""
+    return str(row["recomputed"]), each, str(row["recomputed_far"])

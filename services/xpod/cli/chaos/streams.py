@@ -17,6 +17,8 @@ from xpod.cli.client import PodClient
 from xpod.cli.errors import CliError
 
 PATH = "/v1/completions"
+PATIENCE_SECONDS = 120.0
+"""A stream waits so long for its next token: as long as a whole pod may take to start."""
 
 
 class Stream:
@@ -28,10 +30,9 @@ class Stream:
         self.chunks = 0
         self.began = 0.0
         self._endpoints, self._body, self._changed = endpoints, body, changed
-        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread = threading.Thread(target=self.read, daemon=True)
 
     def start(self) -> None:
-        self.began = time.monotonic()
         self._thread.start()
 
     def join(self) -> None:
@@ -53,10 +54,12 @@ class Stream:
         assert self.answer is not None
         return max((after - before for before, after in pairwise(self.answer.arrivals)), default=0.0)
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """The whole stream, in the thread of the caller."""
         answer, error = None, ""
+        self.began = time.monotonic()
         try:
-            with PodClient(self._endpoints) as client:
+            with PodClient(self._endpoints, patience=PATIENCE_SECONDS) as client:
                 answer = client.stream(PATH, self._body, self._count)
         except CliError as failure:
             error = failure.message

@@ -13,14 +13,18 @@ from typing import Literal
 
 from xpod.cli.answer import Answer
 from xpod.cli.chaos.oracle import Verdict, compare
-from xpod.cli.chaos.pod import Signal, Target
 from xpod.cli.chaos.requests import MAX_TOKENS, Body
-from xpod.cli.chaos.streams import Streams
+from xpod.cli.chaos.streams import Stream, Streams
+from xpod.cli.chaos.target import POD, Signal, Target
 
 Phase = Literal["idle", "prefill", "transfer", "decode", "stream"]
 PHASES: tuple[Phase, ...] = ("idle", "prefill", "transfer", "decode", "stream")
 TRANSFER_SECONDS = 0.05
 """From a session's first token on, for about so long its blocks travel."""
+
+
+COUNTERS = ("reopened", "recomputed", "recomputed_far")
+Counted = dict[tuple[str, str], list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,20 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Again:
+    """Sessions that another decode worker went on with, tokens that were computed again, sessions with over a block."""
+
+    reopened: int
+    recomputed: int
+    far: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """A trial. `gap` is the longest that any client waited beyond what it does without faults, in seconds.
 
     `whole` is how long it took, from the fault or from the end of a STOP, until the pod had all its redundancy.
+    `again` counts what decode workers computed a second time; None where all of the pod was lost and began anew.
     """
 
     cell: Cell
@@ -54,6 +68,7 @@ class Outcome:
     gap: float
     recoveries: int
     whole: float
+    again: Again | None = None
 
     @property
     def wrong(self) -> int:
@@ -66,6 +81,7 @@ def run_trial(
 ) -> Outcome:
     """Raises CliError where the pod does not become whole again."""
     member = rng.choice(target.members(cell.kind))
+    before = target.counted(*COUNTERS)
     streams = Streams(target.endpoints, bodies)
     if cell.phase == "idle":
         fault = target.hit(member, cell.signal)
@@ -84,10 +100,23 @@ def run_trial(
     for stream, wanted in zip(streams.streams, expected, strict=True):
         if stream.answer is not None:
             verdicts.append(compare(wanted.answer, stream.answer))
-            gaps.append(max(stream.gap, stream.first - wanted.first))
+            gaps.append(excess(stream, wanted))
             recoveries += stream.answer.recoveries + stream.answer.resumed
     errors = [stream.error for stream in streams.streams if stream.error]
-    return Outcome(cell, member, verdicts, errors, max(gaps, default=0.0), recoveries, whole)
+    again = None if cell.kind == POD else counted_since(before, target.counted(*COUNTERS))
+    return Outcome(cell, member, verdicts, errors, max(gaps, default=0.0), recoveries, whole, again)
+
+
+def excess(stream: Stream, expected: Expected) -> float:
+    """The longest pause of a stream that ended well, or how much later than without faults it began: seconds."""
+    return max(stream.gap, stream.first - expected.first)
+
+
+def counted_since(before: Counted, after: Counted) -> Again:
+    """What was counted in between; a process that is new began at 0."""
+    zero = [0] * len(COUNTERS)
+    grown = [[a - b for a, b in zip(after[key], before.get(key, zero), strict=True)] for key in after]
+    return Again(*(sum(column) for column in zip(*grown, strict=True))) if grown else Again(0, 0, 0)
 
 
 class Watch:

@@ -1,0 +1,69 @@
+"""Which pod is hit: that of a data directory, that of a compose file, or one of its own.
+
+Knows: how each is found or started. Does not know: what is done to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from xpod.cli.chaos.compose_pod import ComposePod
+from xpod.cli.chaos.local_pod import LocalPod
+from xpod.cli.chaos.target import Target
+from xpod.cli.errors import BAD_USAGE, CliError
+from xpod.cli.own_pod import OwnPod, own_pod
+from xpod.cli.state import read_state
+
+NATS_NODES = 3
+
+ChaosDataOption = Annotated[
+    Path | None,
+    Option("--data", envvar="XPOD_DATA", help="Hit the pod that runs here; where none runs, one of its own."),
+]
+ComposeOption = Annotated[
+    Path | None,
+    Option(
+        "--compose",
+        envvar="XPOD_COMPOSE",
+        metavar="DIR|FILE",
+        help="Hit the containers of docker compose there.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for; `model` and `dtype` are for a pod of its own."""
+
+    data: Path | None
+    compose: Path | None
+    model: str
+    dtype: str
+
+
+@contextmanager
+def opened(wanted: Wanted) -> Iterator[Target]:
+    """The pod to hit, whole. One that was started for this is stopped on the way out."""
+    if wanted.data is not None and wanted.compose is not None:
+        raise CliError("--data and --compose name different pods", BAD_USAGE)
+    if wanted.compose is not None:
+        yield _whole(ComposePod(wanted.compose.expanduser().resolve()))
+        return
+    directory = None if wanted.data is None else wanted.data.expanduser().resolve()
+    state = None if directory is None else read_state(directory)
+    if directory is not None and state is not None and state.launcher_runs:
+        yield _whole(LocalPod(OwnPod(directory), own=False))
+        return
+    with own_pod(wanted.model, {}, dtype=wanted.dtype, nats=NATS_NODES) as pod:
+        yield _whole(LocalPod(pod, own=True))
+
+
+def _whole(target: Target) -> Target:
+    target.wait_whole()
+    return target

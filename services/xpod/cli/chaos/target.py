@@ -1,0 +1,154 @@
+"""A pod under test: who can be hit, with what, and whether it is whole again.
+
+Knows: the routers' view of the pod, and how to compare it with what is said of its processes.
+Does not know: how processes are found and signalled (subclasses do), streams, or when to hit whom.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from xpod.cli.client import PodClient
+from xpod.cli.errors import CliError
+
+Signal = Literal["KILL", "STOP"]
+POD = "pod"
+"""The kind, and the name, of all members at once, but for NATS."""
+WHOLE_SECONDS = 120.0
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A member as whoever keeps it alive knows it. `name` differs for each start; `started` is a Unix time.
+
+    `pid` is what the member itself calls its process, None where that tells nothing.
+    """
+
+    member: str
+    kind: str
+    runs: bool
+    name: str = ""
+    pid: int | None = None
+    started: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one process holds: bytes of memory (shared pages in parts, where that is known), open files."""
+
+    life: Life
+    memory: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A signal that was sent: to these processes, as the target names them."""
+
+    member: str
+    signal: Signal
+    processes: tuple[Any, ...]
+
+
+class Target(ABC):
+    """A pod that faults can be injected into. `routers` has an endpoint for each router's name."""
+
+    own = False
+    """Was it started for this?"""
+
+    def __init__(self, routers: dict[str, str]) -> None:
+        self.routers = routers
+        self._copies = 1
+        """Of the expert that fewest shards hold: the most that was seen is what the pod has when it is whole."""
+
+    @abstractmethod
+    def lives(self) -> list[Life]:
+        """All members, also those that do not run now."""
+
+    @abstractmethod
+    def hit(self, member: str, signal: Signal) -> Fault:
+        """Raises CliError where it does not run."""
+
+    @abstractmethod
+    def wake(self, fault: Fault) -> None:
+        """End of a STOP."""
+
+    @abstractmethod
+    def usage(self) -> list[Usage]:
+        """Of all processes that can be asked now."""
+
+    @property
+    def endpoints(self) -> list[str]:
+        return list(self.routers.values())
+
+    def members(self, kind: str) -> list[str]:
+        """Those that can be hit now."""
+        if kind == POD:
+            return [POD]
+        return [life.member for life in self.lives() if life.kind == kind and life.runs]
+
+    def counted(self, *names: str) -> dict[tuple[str, str], list[int]]:
+        """Counters of decode workers, for each of their lives. Raises CliError where no router answers."""
+        with PodClient(self.endpoints) as client:
+            told = {each["id"]: each["detail"] for each in client.get("/xpod/status")["members"]}
+        workers = [life for life in self.lives() if life.kind == "decode" and life.member in told]
+        return {
+            (life.member, life.name): [int(told[life.member].get(name, 0)) for name in names]
+            for life in workers
+        }
+
+    def wait_whole(self) -> float:
+        """Seconds until every member is there, known to every router, and every expert is held. Raises CliError."""
+        began = time.monotonic()
+        while missing := self.absent():
+            if time.monotonic() - began > WHOLE_SECONDS:
+                raise CliError(f"not whole after {WHOLE_SECONDS:g} s: {next(iter(missing.values()))}")
+            time.sleep(POLL_SECONDS)
+        return time.monotonic() - began
+
+    def absent(self, silent: Collection[str] = ()) -> dict[str, str]:
+        """Why the pod is not whole, by member; routers in `silent` are not asked.
+
+        Every router has to see the very processes that run. What is no member's fault stands under POD.
+        """
+        lives = self.lives()
+        reasons = {life.member: f"{life.member} does not run" for life in lives if not life.runs}
+        for router, url in self.routers.items():
+            if router in silent or router in reasons:
+                continue
+            try:
+                with PodClient([url]) as client:
+                    status = client.get("/xpod/status")
+            except CliError as error:
+                reasons.setdefault(router, error.message)
+                continue
+            told = {each["id"]: each for each in status["members"]}
+            for life in lives:
+                if not _seen(life, told.get(life.member)):
+                    reasons.setdefault(life.member, f"{life.member} is not up to {url}")
+            if problem := self._short_of_experts(status):
+                reasons.setdefault(POD, f"{url}: {problem}")
+        return reasons
+
+    def _short_of_experts(self, status: dict[str, Any]) -> str:
+        if not status["ready"]:
+            return "not ready"
+        layers = status["placement"]["experts"].values()
+        copies = min((len(held) for layer in layers for held in layer.values()), default=0)
+        self._copies = max(self._copies, copies)
+        return "" if copies >= self._copies else f"an expert is held {copies} times, not {self._copies} times"
+
+
+def _seen(life: Life, told: dict[str, Any] | None) -> bool:
+    """Does a router speak of this very process, and is it up?"""
+    if told is None or told["state"] != "up":
+        return False
+    if told["pid"] is None:  # a NATS node: routers look at its address
+        return True
+    same = life.pid is None or told["pid"] == life.pid
+    return bool(same and told["since"] >= life.started)
