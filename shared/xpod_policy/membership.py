@@ -106,15 +106,22 @@ class Membership:
             return []
         return self._set(replace(known, state="down", since=now), reason)
 
-    def departed(self, connection: str, now: float) -> list[Change]:
-        """A connection ended from its own side. A member that lost both of its own by that has ended too."""
+    def departed(self, connection: str) -> Member | None:
+        """A connection ended from its own side. A member that lost both of its own has ended too, or it has others.
+
+        Such a member is returned: it is to be asked, since a server that hung tells late of connections that were given
+        up long ago.
+        """
         name = connection.removesuffix(CONTROL)
         known = self.members.get(name)
         if known is None or not known.alive:
-            return []
+            return None
         ended = self._ended.setdefault(name, set())
         ended.add(connection)
-        return self._fall(known, "its connections ended", now) if len(ended) == CONNECTIONS else []
+        if len(ended) < CONNECTIONS:
+            return None
+        del self._ended[name]
+        return known
 
     @property
     def patience(self) -> float:

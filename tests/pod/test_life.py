@@ -14,6 +14,8 @@ from xpod.router.api.engine_protocol import SessionError
 from xpod_policy.blocks import BLOCK_TOKENS
 from xpod_proto import Down, Message, ReplayTokens, subjects
 from xpod_runtime.errors import NoResponders
+from xpod_runtime.fault_plan import Fault, FaultPlan, Rule
+from xpod_runtime.local_bus import LocalFabric
 from xpod_runtime.testing import LIMIT
 
 PROMPT = list(range(40))
@@ -177,3 +179,15 @@ async def test_who_is_down_is_not_waited_for(nats: str, oracle_dirs: dict[str, P
             with pytest.raises(NoResponders, match="deaf is down"):
                 await router.view.request(router.data, "decode", "deaf", question, timeout=LIMIT)
         await deaf.unsubscribe()
+
+
+async def test_a_prefill_worker_is_asked_when_its_last_word_was_lost(oracle_dirs: dict[str, Path]) -> None:
+    """And nothing is computed again: the worker remembers that it is through."""
+    fabric = LocalFabric()
+    async with running_pod(fabric, oracle_dirs["plain"], silence_timeout=0.2) as pod:
+        whole = await pod.generate(PROMPT, greedy(8))
+        fabric.plan = FaultPlan([Rule(Fault.DROP, "test.v1.router.router-0", limit=1)])
+        session = await pod.router.engine.open(PROMPT, greedy(8))
+        async with asyncio.timeout(LIMIT):
+            assert [output async for output in session] == whole
+        assert (fabric.plan.rules[0].hits, session.recoveries) == (1, 0)

@@ -14,6 +14,8 @@ from xpod.router.api.engine_protocol import Claim, KeyReused, Output, Session
 from xpod.router.engine import RouterEngine
 from xpod.router.router import Router
 from xpod_proto import Down, SamplingSpec, subjects
+from xpod_runtime.fault_plan import Fault, FaultPlan, Rule
+from xpod_runtime.local_bus import LocalFabric
 
 PROMPT = list(range(40))
 SAMPLING = SamplingSpec(seed=9, max_tokens=90, temperature=1.0, ignore_eos=True, logprobs=2)
@@ -75,6 +77,22 @@ async def test_a_session_that_nobody_knows_is_begun_again(pod: Pod) -> None:
     taken = await engine(pod).open(PROMPT, SAMPLING, Claim("snobody", start=8))
     assert not taken.attached
     assert await rest(taken) == whole
+
+
+async def test_answers_that_are_lost_are_asked_for_again(oracle_dirs: dict[str, Path]) -> None:
+    """As with a NATS node that hangs at the wrong moment: the session is not begun again, it goes on."""
+    fabric = LocalFabric()
+    async with running_pod(fabric, oracle_dirs["plain"], Shape(router=2)) as pod:
+        left = await engine(pod).open(PROMPT, SAMPLING)
+        begun = await first(left, 20)
+        await crash_router(pod)
+        fabric.plan = FaultPlan([Rule(Fault.DROP, "test.v1.*.*", "router-1", "*", limit=2)])
+        taken = await engine(pod).open(PROMPT, SAMPLING, Claim(left.id, start=20))
+        assert taken.attached
+        assert fabric.plan.rules[0].hits == 2
+        outputs = await rest(taken)
+        assert len(begun + outputs[20:]) == SAMPLING.max_tokens
+        assert worker(pod, "decode-0").load()["reopened"] == 0, "the very sequence went on"
 
 
 async def test_a_client_comes_back_to_its_own_router(pod: Pod) -> None:

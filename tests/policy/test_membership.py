@@ -181,18 +181,21 @@ def known(*, interval: float = 1.0) -> Membership:
 
 def test_a_member_has_ended_when_both_of_its_connections_have() -> None:
     table = known()
-    assert table.departed("d1.line", 1.0) == []
-    assert table.departed("d1", 1.0) == []
-    assert told(table.departed("d1.control", 1.1)) == [("up", "down", "i1", "its connections ended")]
-    assert table.departed("d1.control", 1.2) == []
-    assert table.departed("nobody", 1.2) == []
+    assert table.departed("d1.line") is None
+    assert table.departed("d1") is None
+    assert table.departed("d1.control") == table.members["d1"], "to be asked"
+    assert table.departed("d1.control") is None
+    assert table.departed("nobody") is None
+    table.down("d1", "i1", "why", 1.2)
+    assert table.departed("d1") is None
+    assert table.departed("d1.control") is None
 
 
 def test_a_heartbeat_between_two_ended_connections_means_that_it_reconnected() -> None:
     table = known()
-    table.departed("d1", 1.0)
+    table.departed("d1")
     table.heartbeat("d1", "i1", "up", {}, 1.1)
-    assert table.departed("d1.control", 1.2) == []
+    assert table.departed("d1.control") is None
 
 
 def test_who_is_late_is_asked_and_two_unanswered_questions_are_a_verdict() -> None:

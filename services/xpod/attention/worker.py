@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field
@@ -55,6 +55,13 @@ BEATS_PER_LIST = 7
 """Heartbeats from one list of running sessions to the next."""
 
 
+class Past(NamedTuple):
+    """What a sequence said here, and all of its token ids."""
+
+    events: tuple[TokenEvent, ...]
+    said: Tensor
+
+
 class WorkerConfig(ServiceConfig):
     """What prefill and decode are told besides."""
 
@@ -81,7 +88,7 @@ class Worker(Service):
         self.idle = asyncio.Event()
         self._model = ""
         self._busy_before = 0.0
-        self._past: OrderedDict[str, tuple[TokenEvent, ...]] = OrderedDict()
+        self._past: OrderedDict[str, Past] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._telling: Coroutine[Any, Any, None] | None = None
 
@@ -116,7 +123,7 @@ class Worker(Service):
         )
         self.permanent("steps", self._steps)
         self.permanent("running", self._say_running)
-        self.data.on_reconnect(self._say_last_again)
+        self.data.on_reconnect(self.say_last_again)
 
     @property
     def exports(self) -> bool:
@@ -261,10 +268,10 @@ class Worker(Service):
     def joined(self, sequence: Sequence) -> None:
         """The sequence takes part from the next step on; it has computed nothing yet."""
 
-    def _say_last_again(self) -> None:
+    def say_last_again(self) -> None:
         """What was said into a dying connection is lost: from each last token, routers see what they miss."""
         live = [sequence.events[-1] for sequence in self.engine.sequences.values() if sequence.events]
-        ended = [past[-1] for past in list(self._past.values())[-JUST_ENDED:]]
+        ended = [past.events[-1] for past in list(self._past.values())[-JUST_ENDED:]]
         self.spawn(self.say_all([*live, *ended]))
 
     async def say_all(self, events: list[TokenEvent]) -> None:
@@ -285,7 +292,7 @@ class Worker(Service):
 
     def remember(self, sequence: Sequence) -> None:
         """Keep what a finished sequence said, for a router that missed a part of it."""
-        self._past[sequence.id] = tuple(sequence.events)
+        self._past[sequence.id] = Past(tuple(sequence.events), Tensor.of_tokens(sequence.generated))
         while len(self._past) > REMEMBERED:
             self._past.popitem(last=False)
 
@@ -307,8 +314,11 @@ class Worker(Service):
     @handles(ReplayTokens)
     async def on_replay(self, message: ReplayTokens) -> Message:
         sequence = self.engine.sequences.get(message.session)
-        events = tuple(sequence.events) if sequence else self._past.get(message.session)
-        missed = tuple(event for event in events or () if event.index >= message.start)
-        said = Tensor.of_tokens(sequence.generated if sequence else ())
+        past = self._past.get(message.session)
+        if sequence is not None:
+            past = Past(tuple(sequence.events), Tensor.of_tokens(sequence.generated))
+        if past is None:
+            return TokenHistory(message.session, False, ())
+        missed = tuple(event for event in past.events if event.index >= message.start)
         epoch = sequence.epoch if sequence else -1
-        return TokenHistory(message.session, events is not None, missed, said, epoch)
+        return TokenHistory(message.session, True, missed, past.said, epoch)

@@ -17,11 +17,13 @@ from xpod.common.neighbours import Neighbours
 from xpod_policy.membership import Change, Member, Membership, State
 from xpod_proto import Down, Heartbeat, Hello, Message, Probe, RollCall, subjects
 from xpod_runtime.bus import Bus
-from xpod_runtime.errors import BusClosed, Disconnected, NoResponders, XpodError
+from xpod_runtime.errors import BusClosed, DeadlineExceeded, Disconnected, NoResponders, XpodError
 
 log = structlog.get_logger(__name__)
 Listener = Callable[[Change], Awaitable[None]]
 TICK = 0.1
+CONFIRM_SECONDS = 0.1
+CONFIRMATIONS = 3
 
 
 class PodView:
@@ -38,6 +40,7 @@ class PodView:
         self._departures: asyncio.Queue[str] = asyncio.Queue()
         self._awaited: dict[str, set[asyncio.Future[None]]] = {}
         self._probing: dict[str, asyncio.Task[None]] = {}
+        self._confirming: set[asyncio.Task[None]] = set()
         self.table = Membership(interval=interval)
         self.neighbours = Neighbours(pod)
 
@@ -79,9 +82,35 @@ class PodView:
 
     async def watch_departures(self) -> None:
         """Take in what the bus tells of ended connections, for ever."""
-        while True:
-            name = await self._departures.get()
-            await self._tell(self.table.departed(name, time.monotonic()))
+        try:
+            while True:
+                member = self.table.departed(await self._departures.get())
+                if member is not None:
+                    task = asyncio.create_task(self._confirm(member))
+                    self._confirming.add(task)
+                    task.add_done_callback(self._confirming.discard)
+        finally:
+            for task in self._confirming:
+                task.cancel()
+
+    async def _confirm(self, member: Member) -> None:
+        """Is a member whose connections ended still there, by others? Whoever is not has no subscription left."""
+        subject = subjects.probe(self._pod, member.name)
+        for _ in range(CONFIRMATIONS):
+            try:
+                await self._bus.request(subject, Probe(""), timeout=CONFIRM_SECONDS)
+            except NoResponders:
+                return await self._tell(
+                    self.table.down(
+                        member.name, member.incarnation, "its connections ended", time.monotonic()
+                    )
+                )
+            except DeadlineExceeded:  # another server may not have heard yet that nobody subscribes any more
+                continue
+            except XpodError:  # we cannot ask: its heartbeats tell
+                return None
+            return await self._tell(self.table.answered(member.name, member.incarnation, time.monotonic()))
+        return None
 
     def _reconnected(self) -> None:
         self.table.reconnected(time.monotonic())

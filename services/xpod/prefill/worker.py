@@ -7,11 +7,11 @@ MemPool as they fill; PrefillDone is said when all of them have arrived there.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 
 from xpod.attention.engine import Full, Step
 from xpod.attention.sequence import Sequence
-from xpod.attention.worker import Worker, WorkerConfig
+from xpod.attention.worker import JUST_ENDED, Worker, WorkerConfig
 from xpod_proto import (
     Ack,
     BlockData,
@@ -48,7 +48,9 @@ class Prefill(Worker):
     def __init__(self, config: PrefillConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)
         self._waiting: OrderedDict[str, Sequence] = OrderedDict()
-        self._finishing: set[str] = set()
+        self._finishing: dict[str, Sequence] = {}
+        self._done: deque[tuple[str, PrefillDone]] = deque(maxlen=JUST_ENDED)
+        """Lately said, and to which router."""
         self._stores: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
 
     def load(self) -> dict[str, Value]:
@@ -94,8 +96,9 @@ class Prefill(Worker):
                 continue
             await self.say(event)
             tail = await self.engine.tail(sequence)
+            self.remember(sequence)
             self.engine.close(sequence.id)
-            self._finishing.add(sequence.id)
+            self._finishing[sequence.id] = sequence
             self.spawn(self._finish(sequence, event, tail))
         self._admit()
 
@@ -103,9 +106,18 @@ class Prefill(Worker):
         """Wait until MemPool has the whole prompt, then say so."""
         await asyncio.gather(self.pool.store(tail), *self._stores.pop(sequence.id, []))
         done = PrefillDone(sequence.id, sequence.epoch, self.member, event)
-        await self.data.publish(subjects.mailbox(self.pod, "router", sequence.router), done)
-        self._finishing.discard(sequence.id)
+        self._done.append((sequence.router, done))
+        await self._say_done(sequence.router, done)
+        del self._finishing[sequence.id]
         self.see_if_idle()
+
+    async def _say_done(self, router: str, done: PrefillDone) -> None:
+        await self.data.publish(subjects.mailbox(self.pod, "router", router), done)
+
+    def say_last_again(self) -> None:
+        super().say_last_again()
+        for router, done in self._done:
+            self.spawn(self._say_done(router, done))
 
     def working(self) -> bool:
         return bool(self._waiting or self._finishing) or super().working()
@@ -120,8 +132,13 @@ class Prefill(Worker):
 
     @handles(ReplayTokens)
     async def on_replay(self, message: ReplayTokens) -> Message:
-        if message.session in self._waiting or message.session in self._finishing:
-            return TokenHistory(message.session, True, ())
+        waiting = self._waiting.get(message.session)
+        if waiting is not None:
+            return TokenHistory(message.session, True, (), epoch=waiting.epoch)
+        finishing = self._finishing.get(message.session)
+        if finishing is not None:
+            events = tuple(event for event in finishing.events if event.index >= message.start)
+            return TokenHistory(message.session, True, events, epoch=finishing.epoch)
         return await super().on_replay(message)
 
     async def drain(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from xpod.common.service import now
 from xpod.router.api.engine_protocol import Claim, KeyReused
 from xpod.router.journal import Journal
 from xpod.router.session import Found
@@ -19,11 +20,13 @@ from xpod.router.wire_tokens import token_of
 from xpod_policy.histories import put_together
 from xpod_policy.session import Token
 from xpod_proto import CancelSession, ReplayTokens, TokenHistory, subjects
-from xpod_runtime.errors import XpodError
+from xpod_runtime.errors import NoResponders, XpodError
 
 log = structlog.get_logger(__name__)
 WORKERS = ("decode", "prefill")
 ANSWER_SECONDS = 0.5
+PAUSE_SECONDS = 0.05
+FIND_SECONDS = 3.0
 Who = tuple[str, str]
 """Kind and name."""
 
@@ -31,10 +34,7 @@ Who = tuple[str, str]
 async def find(around: Surroundings, journal: Journal, claim: Claim, ours: Sequence[Token]) -> Found:
     """What is left of the claimed session; `ours` is what we remember of it. Raises KeyReused."""
     kinds = ("router", *WORKERS) if claim.lasting else WORKERS
-    members = [(kind, member.name) for kind in kinds for member in around.view.usable(kind)]
-    asked = [who for who in members if who != ("router", around.router)]
-    replies = await asyncio.gather(*(_ask(around, who, claim) for who in asked))
-    known = {who: reply for who, reply in zip(asked, replies, strict=True) if reply is not None}
+    known = await _ask_all(around, kinds, claim)
     for (kind, name), reply in known.items():
         if kind == "router":
             _check(claim, reply.request)
@@ -42,7 +42,7 @@ async def find(around: Surroundings, journal: Journal, claim: Claim, ours: Seque
             return Found(router=name)
     memories = [ours, *(_tokens(reply) for reply in known.values())]
     tokens, most = put_together(memories, claim.start)
-    if not known or len(tokens) < most:
+    if not known or len(tokens) < most or not any(map(_runs, known.values())):
         facts, written = await journal.recall(claim.session)
         if facts is not None:
             _check(claim, facts.request)
@@ -57,14 +57,43 @@ def _check(claim: Claim, request: bytes) -> None:
         raise KeyReused("this Idempotency-Key came with another request before")
 
 
+async def _ask_all(around: Surroundings, kinds: tuple[str, ...], claim: Claim) -> dict[Who, TokenHistory]:
+    """Who knows the session. Whoever does not answer is asked again, for as long as a NATS node may hang."""
+    known: dict[Who, TokenHistory] = {}
+    settled = {("router", around.router)}
+    deadline = now() + FIND_SECONDS
+    while now() < deadline and not any(_runs(reply) for reply in known.values()):
+        members = {(kind, member.name) for kind in kinds for member in around.view.usable(kind)}
+        asked = sorted(members - settled)
+        if not asked:
+            break
+        for who, reply in zip(
+            asked, await asyncio.gather(*(_ask(around, who, claim) for who in asked)), strict=True
+        ):
+            if reply is not None:
+                settled.add(who)
+                known |= {who: reply} if reply.known else {}
+    return known
+
+
+def _runs(reply: TokenHistory) -> bool:
+    """Is it under way there? Whoever only remembers it has no epoch for it."""
+    return reply.epoch >= 0
+
+
 async def _ask(around: Surroundings, who: Who, claim: Claim) -> TokenHistory | None:
+    """None: that cannot be known now."""
+    nothing = TokenHistory(claim.session, False, ())
     try:
         question = ReplayTokens(claim.session, 0)
         reply = await around.view.request(around.bus, *who, question, timeout=ANSWER_SECONDS)
+    except NoResponders:
+        return nothing
     except XpodError as error:
         log.warning("no answer", session=claim.session, who=who[1], error=str(error))
+        await asyncio.sleep(PAUSE_SECONDS)
         return None
-    return reply if isinstance(reply, TokenHistory) and reply.known else None
+    return reply if isinstance(reply, TokenHistory) else nothing
 
 
 def _tokens(reply: TokenHistory) -> list[Token]:

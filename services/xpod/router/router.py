@@ -56,7 +56,7 @@ class RouterConfig(ServiceConfig):
         float, Field(gt=0, description="seconds that it waits for room at a busy one")
     ] = 600.0
     silence_timeout: Annotated[float, Field(gt=0, description="seconds before a silent worker is asked")] = (
-        5.0
+        2.0
     )
     journal: Annotated[
         float, Field(ge=0, description="seconds between rounds of the journal, 0: none is kept")

@@ -310,6 +310,9 @@ class LiveSession:
                 self._apply(self._machine.token(token_of(event)))
             if not reply.known:
                 self.on_lost(worker, f"{worker} does not know the session")
+            elif self._kinds[worker] == "prefill" and reply.epoch < 0 and self.tokens:
+                # It is through, and what it said of that did not arrive.
+                self._apply(self._machine.prefill_done(self._machine.epoch, self.tokens[0]))
         return None
 
     async def _release(self, worker: str, epoch: int) -> None:

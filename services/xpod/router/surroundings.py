@@ -15,8 +15,8 @@ class Patience:
 
     place: float = 30.0
     queue: float = 600.0
-    silence: float = 5.0
-    answer: float = 5.0
+    silence: float = 2.0
+    answer: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
