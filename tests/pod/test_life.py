@@ -15,7 +15,7 @@ from xpod_policy.blocks import BLOCK_TOKENS
 from xpod_proto import Down, Message, ReplayTokens, subjects
 from xpod_runtime.errors import NoResponders
 from xpod_runtime.fault_plan import Fault, FaultPlan, Rule
-from xpod_runtime.local_bus import LocalFabric
+from xpod_runtime.local_bus import LocalBus, LocalFabric
 from xpod_runtime.testing import LIMIT
 
 PROMPT = list(range(40))
@@ -191,3 +191,20 @@ async def test_a_prefill_worker_is_asked_when_its_last_word_was_lost(oracle_dirs
         async with asyncio.timeout(LIMIT):
             assert [output async for output in session] == whole
         assert (fabric.plan.rules[0].hits, session.recoveries) == (1, 0)
+
+
+async def test_a_worker_that_reconnects_a_moment_later_is_not_lost(oracle_dirs: dict[str, Path]) -> None:
+    """A NATS node died: the router is back first, and asks a worker that has no subscription yet."""
+    fabric = LocalFabric()
+    async with running_pod(fabric, oracle_dirs["plain"]) as pod:
+        whole = await pod.generate(PROMPT, greedy(60, ignore_eos=True))
+        session = await pod.router.engine.open(PROMPT, greedy(60, ignore_eos=True))
+        begun = await first(session, 3)
+        bus = pod.members["decode-0"].data
+        assert isinstance(bus, LocalBus)
+        bus.disconnect()
+        pod.router.engine.reconnected()
+        await pod.router.view.changed(LIMIT)
+        bus.reconnect()
+        assert begun + [output async for output in session] == whole
+        assert session.recoveries == 0

@@ -21,7 +21,7 @@ from xpod_runtime.errors import BusClosed, DeadlineExceeded, Disconnected, NoRes
 
 log = structlog.get_logger(__name__)
 Listener = Callable[[Change], Awaitable[None]]
-TICK = 0.1
+TICK = 0.05
 CONFIRM_SECONDS = 0.1
 CONFIRMATIONS = 3
 
