@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from xpod.attention import hop as hop_module
 from xpod.attention.hop import ExpertsUnavailable, Hop
 from xpod.common.experts import ExpertDirectory
 from xpod_policy import hedging
@@ -199,6 +200,24 @@ async def test_where_nobody_else_holds_an_expert_nothing_is_hedged(impatient: No
     assert hop.hedges == 0
     hop.close()
     await compute.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_shard_that_serves_alone_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answer was lost with a NATS node."""
+    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 0.05)
+    bench, lost = Bench(), [1]
+
+    async def forgetful(message: Message) -> Message:
+        if lost[0] > 0:
+            lost[0] -= 1
+            await asyncio.Event().wait()
+        return await answer(message)
+
+    await LocalBus(bench.fabric, "expert-0").subscribe(subjects.calls("pod", "expert-0"), forgetful)
+    await bench.holds("expert-0", 0, 1, 2, 3)
+    async with asyncio.timeout(LIMIT):
+        assert np.array_equal(await bench.exchange(call_timeout=3600), expected())
 
 
 @pytest.mark.usefixtures("impatient")

@@ -35,6 +35,8 @@ Array = npt.NDArray[Any]
 RETRY_EVERY = 0.25
 PATIENCE_GROWS = 4
 """With each attempt that nobody answers, so that a machine that is only slow is not given ever more to do."""
+ALONE_SECONDS = 1.0
+"""A shard that alone serves some expert is asked again after this at the earliest."""
 ENVELOPE = 4096
 """Bytes of a message that are not rows, and more."""
 
@@ -212,7 +214,7 @@ class Hop:
         return tickets
 
     def _hedge(self, now: float) -> float:
-        """Ask other shards for what takes too long; returns when to look again."""
+        """Ask again for what takes too long, others where there are any; returns when to look again."""
         due = [(ticket, call) for ticket, call in self._calls.items() if call.hedge_at <= now]
         for ticket, call in due:
             exchange, waited = call.exchange, now - call.posted
@@ -222,7 +224,9 @@ class Hop:
             call.hedge_at = now + PATIENCE_GROWS * waited
             avoid = exchange.avoid | self._slow | {call.part.shard}
             parts, nobody = self._directory.routing.split(exchange.layer, _pairs_of(call), avoid)
-            if nobody is not None:  # who else holds these experts is gone by now
+            if nobody is not None:  # it alone serves these: what it was asked, or its answer, may be lost
+                if waited >= ALONE_SECONDS:
+                    self._ask_anew(call)
                 continue
             call.hedges.update(self._post_all(exchange, parts))
             for hedge in call.hedges:
@@ -260,9 +264,11 @@ class Hop:
         rows = whole if part.rows is None else Tensor.of(exchange.rows[part.rows], self._dtype)
         call = _expert_call(exchange.layer, rows, _numbers(part.row_of), _numbers(part.expert_of))
         ticket = self._line.post(self._subject(part.shard), call)
-        hedge_at = math.inf
-        if self._hedging and self._directory.routing.spare(exchange.layer):
+        hedge_at = now + self._call_timeout
+        if self._hedging:
             patience = self._latencies.patience(part.place.size) * PATIENCE_GROWS**exchange.attempts
+            if not self._directory.routing.spare(exchange.layer):
+                patience = max(ALONE_SECONDS, PATIENCE_GROWS * patience)
             hedge_at, self._may_hedge = now + patience, True
         self._calls[ticket] = _Call(exchange, part, now, now + self._call_timeout, hedge_at)
         exchange.calls += 1
