@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
 from pod.harness import LIMIT, Pod, Shape, running_pod
 from xpod.expert.shard import Expert
+from xpod_model.experts import ExpertSet
 from xpod_policy.holdings import to_bitmap
 from xpod_proto import Placement, subjects
 from xpod_runtime.local_bus import LocalBus, LocalFabric
@@ -53,3 +55,24 @@ async def test_a_stray_placement_takes_no_expert_away(
         assert missed == []
         assert all(shard._experts.held for shard in shards(pod)), "the work is shared again"
         await bus.close()
+
+
+async def test_experts_leave_between_two_calls(
+    oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever frees weights beside the thread that computes takes them from under a call."""
+    threads: list[str] = []
+    drop = ExpertSet.drop
+
+    def watched(self: ExpertSet, layer: int, expert: int) -> None:
+        threads.append(threading.current_thread().name)
+        drop(self, layer, expert)
+
+    monkeypatch.setattr(ExpertSet, "drop", watched)
+    fabric, model = LocalFabric(), oracle_dirs["plain"]
+    async with running_pod(fabric, model, Shape(expert=1), copies=1, publish=0.3, announce=0.3) as pod:
+        await pod.start("expert", 1, fabric, model)
+        async with asyncio.timeout(LIMIT):
+            while not all(shard._experts.held for shard in shards(pod)) or not threads:
+                await pod.router.view.changed(0.05)
+        assert set(threads) == {"compute"}

@@ -138,7 +138,7 @@ class Expert(Service):
             wish = self._wish.shards.get(self.member, {})
             wanted = {(layer, expert) for layer, bitmap in wish.items() for expert in from_bitmap(bitmap)}
             loaded = await self._load(wanted - self._experts.held)
-            if loaded + self._drop(self._experts.held - wanted, self._wish):
+            if loaded + await self._drop(self._experts.held - wanted, self._wish):
                 await self._announce_holdings()
 
     async def _load(self, wanted: set[tuple[int, int]]) -> int:
@@ -161,8 +161,11 @@ class Expert(Service):
         self._checkpoint.release()
         give_back_memory()
 
-    def _drop(self, unwanted: set[tuple[int, int]], wish: Placement) -> int:
-        """Those that a shard holds which will keep them: others may be dropping them, too, at this moment."""
+    async def _drop(self, unwanted: set[tuple[int, int]], wish: Placement) -> int:
+        """Those that a shard holds which will keep them: others may be dropping them, too, at this moment.
+
+        On the computing thread, between two calls: a call that is under way reads the weights' memory.
+        """
         holders = self._directory.routing.holders
         keepers = wish.shards.keys() - {self.member}
         spare = [
@@ -173,9 +176,13 @@ class Expert(Service):
                 for shard in keepers.intersection(holders(layer, expert))
             )
         ]
-        for pair in spare:
-            self._experts.drop(*pair)
+        if spare:
+            await self.compute.run(self._forget, spare)
         return len(spare)
+
+    def _forget(self, pairs: list[tuple[int, int]]) -> None:
+        for pair in pairs:
+            self._experts.drop(*pair)
 
     async def _announce_holdings(self) -> None:
         total = self._checkpoint.config.experts
