@@ -124,6 +124,9 @@ class FakeEngine:
     def ready(self) -> tuple[bool, str]:
         return not self.missing, self.missing
 
+    def reaches_pod(self) -> bool:
+        return True
+
     async def open(
         self, prompt: list[int], sampling: SamplingSpec, claim: Claim | None = None
     ) -> FakeSession:

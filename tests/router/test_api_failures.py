@@ -81,6 +81,29 @@ async def test_silence_is_filled() -> None:
     assert seen.count(b": keep-alive\n\n") >= 2
 
 
+async def test_a_router_that_is_cut_off_does_not_keep_its_clients() -> None:
+    """It is silent, so that they go elsewhere; whoever stays gets the rest when it comes."""
+    gate, seen = asyncio.Event(), []
+
+    class CutOff(FakeEngine):
+        asked = 0
+
+        def reaches_pod(self) -> bool:
+            self.asked += 1
+            if self.asked == 3:
+                gate.set()
+            return False
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            seen.append(message["body"])
+
+    app = app_of(CutOff(97, gate, EOS), keep_alive=0.001)
+    await app(scope(), body_then_silence({"prompt": "x", "stream": True}), send)
+    assert seen[-2:] == [b"data: [DONE]\n\n", b""]
+    assert b": keep-alive\n\n" not in seen
+
+
 def scope() -> dict[str, Any]:
     headers = [(b"content-type", b"application/json")]
     return {

@@ -210,6 +210,10 @@ class RouterEngine:
 
     # what the pod is
 
+    def reaches_pod(self) -> bool:
+        """See `engine_protocol.Engine`."""
+        return self._around.bus.is_connected
+
     def ready(self) -> tuple[bool, str]:
         """Whether every part of a token's way is there, and if not, what is missing."""
         for kind in ("prefill", "decode"):

@@ -39,7 +39,7 @@ async def answer(http: Request, ask: Ask, reply: Reply) -> Response:
             chunks = Chunks(ask, reply, envelope, generation)
             handed_over = True
             keep_alive = _keep_alive(http, ask.api.settings.keep_alive)
-            response = EventStream(chunks.produce, generation.close, keep_alive)
+            response = EventStream(chunks.produce, generation.close, keep_alive, ask.api.engine.reaches_pod)
         else:
             response = await while_connected(http.receive, whole(generation, reply, envelope))
     except ClientGone:

@@ -118,6 +118,9 @@ class Engine(Protocol):
     def ready(self) -> tuple[bool, str]:
         """Whether the pod can serve, and in one line what is missing where it cannot."""
 
+    def reaches_pod(self) -> bool:
+        """Is the rest of the pod in reach? If not, another router may do better."""
+
     async def open(self, prompt: list[int], sampling: SamplingSpec, claim: Claim | None = None) -> Session:
         """Start a generation, or find the claimed one and go on with it; all outputs are said, from 0 on.
 

@@ -28,7 +28,7 @@ def frame(data: bytes, event_id: str = "") -> bytes:
 class EventStream(Response):
     """Runs `produce(write)` while the client listens; a comment fills every silence of `keep_alive` seconds.
 
-    `release` runs at the end, however the stream ended, before the response counts as done.
+    While `hopeful()` is false, silences stay silent: a client that can go elsewhere then does. `release` runs at the end, however the stream ended, before the response counts as done.
     """
 
     media_type = "text/event-stream"
@@ -38,6 +38,7 @@ class EventStream(Response):
         produce: Callable[[Write], Awaitable[None]],
         release: Callable[[], Awaitable[None]],
         keep_alive: float,
+        hopeful: Callable[[], bool] = lambda: True,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -45,6 +46,7 @@ class EventStream(Response):
         self._produce = produce
         self._release = release
         self._keep_alive = keep_alive
+        self._hopeful = hopeful
         self._last = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,5 +80,7 @@ class EventStream(Response):
             rest = self._last + self._keep_alive - loop.time()
             if rest > 0:
                 await asyncio.sleep(rest)
-            else:
+            elif self._hopeful():
                 await write(KEEP_ALIVE)
+            else:
+                await asyncio.sleep(self._keep_alive)
