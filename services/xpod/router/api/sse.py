@@ -28,7 +28,8 @@ def frame(data: bytes, event_id: str = "") -> bytes:
 class EventStream(Response):
     """Runs `produce(write)` while the client listens; a comment fills every silence of `keep_alive` seconds.
 
-    While `hopeful()` is false, silences stay silent: a client that can go elsewhere then does. `release` runs at the end, however the stream ended, before the response counts as done.
+    While `hopeful()` is false, silences stay silent: a client that can go elsewhere then does. `release` runs at the
+    end, however the stream ended, before the response counts as done.
     """
 
     media_type = "text/event-stream"
