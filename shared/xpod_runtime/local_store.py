@@ -60,6 +60,9 @@ class LocalStore(Store):
             if key.startswith(start)
         }
 
+    async def leader(self) -> str:
+        return "shelf" if self._shelf else ""
+
     async def drop(self, prefix: str) -> None:
         values = self._shelf.values
         for key in [key for key in values if key.startswith(prefix + ".")]:

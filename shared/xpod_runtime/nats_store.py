@@ -79,6 +79,13 @@ class NatsStore(Store):
 
         return await self._ask(below)
 
+    async def leader(self) -> str:
+        async def leader(_: KeyValue) -> str:
+            cluster = (await self._js.stream_info(f"KV_{self._name}")).cluster
+            return (cluster.leader or "") if cluster is not None else ""
+
+        return await self._ask(leader)
+
     async def drop(self, prefix: str) -> None:
         async def drop(_: KeyValue) -> bool:
             return await self._js.purge_stream(f"KV_{self._name}", subject=f"$KV.{self._name}.{prefix}.>")

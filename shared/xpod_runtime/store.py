@@ -46,5 +46,9 @@ class Store(ABC):
         """All messages whose keys begin with `prefix` and a dot, by the rest of the key."""
 
     @abstractmethod
+    async def leader(self) -> str:
+        """The server that all writes go through now; empty where none does."""
+
+    @abstractmethod
     async def drop(self, prefix: str) -> None:
         """Forgets all keys that begin with `prefix` and a dot."""

@@ -73,7 +73,11 @@ def test_cells_are_all_combinations() -> None:
 
 def test_the_whole_pod_is_killed_in_one_phase_and_never_stopped() -> None:
     assert _cells("pod", "KILL,STOP", "idle,stream") == [Cell("pod", "KILL", "decode")]
-    assert [cell.kind for cell in _cells("pod,nats", "STOP", "idle")] == ["nats"]
+    assert [cell.kind for cell in _cells("pod,mempool", "STOP", "idle")] == ["mempool"]
+
+
+def test_nats_nodes_are_hit_by_their_part_in_the_journal() -> None:
+    assert [cell.kind for cell in _cells("nats", "STOP", "idle")] == ["nats-leader", "nats-follower"]
 
 
 def test_a_restart_to_compare_with_comes_first_where_it_is_wanted_and_not_among_the_trials() -> None:

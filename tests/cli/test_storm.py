@@ -213,3 +213,14 @@ def test_a_storm_adds_up() -> None:
         ["1 (1)"], ["61 (1)"], ["121 (1)"], ["141 (1)"], ["+60.00"],
     ]  # fmt: skip
     assert files.row_count == 1
+
+
+def test_nats_nodes_are_found_by_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where nobody leads, because a leader is being elected, any of them will do."""
+    pod = FakePod()
+    nodes = list(MEMBERS["nats"])
+    monkeypatch.setattr(pod, "leaders", lambda: {nodes[1]})
+    assert pod.members("nats-leader") == [nodes[1]]
+    assert pod.members("nats-follower") == [nodes[0], *nodes[2:]]
+    monkeypatch.setattr(pod, "leaders", set)
+    assert pod.members("nats-leader") == nodes

@@ -18,10 +18,10 @@ def test_no_fault_of_any_kind_is_seen_in_a_stream(tmp_path: Path) -> None:
     )
     assert drill.returncode == 0, drill.stderr
     rows = json.loads(drill.stdout)
-    assert len(rows) == 15
+    assert len(rows) == 17
     for row in rows:
         assert (row["streams"], row["wrong"], row["errors"]) == (8, 0, []), drill.stderr
-    assert [row["restart_ratio"] > 1 for row in rows if row["kind"] != "pod"] == [True] * 14
+    assert [row["restart_ratio"] > 1 for row in rows if row["kind"] != "pod"] == [True] * 16
     killed = next(row for row in rows if (row["kind"], row["signal"]) == ("decode", "KILL"))
     assert killed["reopened"] > 0
     assert killed["recomputed"] <= 2 * 16 * killed["reopened"]

@@ -9,12 +9,17 @@ from xpod.router.brokers import Brokers
 from xpod_runtime.testing import running_broker
 
 
+async def leader() -> str:
+    return "nats-7"
+
+
 async def test_a_node_is_up_by_its_own_name_and_down_when_killed(tmp_path: Path) -> None:
     async with running_broker(tmp_path, name="nats-7") as broker:
-        brokers = Brokers(lambda: [broker.url])
+        brokers = Brokers(lambda: [broker.url], leader)
         await brokers.ask()
         (up,) = brokers.members()
         assert (up["id"], up["kind"], up["state"]) == ("nats-7", "nats", "up")
+        assert up["detail"]["leads"] is True
         broker.kill()
         await brokers.ask()
         (down,) = brokers.members()
@@ -28,7 +33,7 @@ async def test_something_else_on_the_port_is_not_nats() -> None:
 
     server = await asyncio.start_server(other, "127.0.0.1", 0)
     address = "{}:{}".format(*server.sockets[0].getsockname())
-    brokers = Brokers(lambda: [f"nats://{address}"])
+    brokers = Brokers(lambda: [f"nats://{address}"], leader)
     await brokers.ask()
     server.close()
     assert [(node["id"], node["state"]) for node in brokers.members()] == [(address, "down")]

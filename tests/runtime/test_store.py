@@ -101,6 +101,7 @@ async def test_three_nodes_lose_one_and_keep_what_was_written(tmp_path: Path, vi
         bus = await NatsBus.connect([*urls[victim:], *urls[:victim]], "one", wait=10)
         store = bus.store("things", lifetime=LIFETIME)
         await _until_written(store, "a", Ack("kept"))
+        assert await store.leader() in {broker.config.name for broker in brokers}
         brokers[victim].kill()
         await _until_written(store, "b", Ack("more"))
         assert await _when_it_answers(store, "a") == Ack("kept")

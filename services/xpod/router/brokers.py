@@ -8,19 +8,23 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
+
+from xpod_runtime.errors import StoreError
 
 EVERY = 2.0
 PATIENCE = 1.0
 
 
 class Brokers:
-    """The nodes behind `urls()`, as members for `xpod status`."""
+    """The nodes behind `urls()`, as members for `xpod status`; `leader()` names the one that leads the journal."""
 
-    def __init__(self, urls: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, urls: Callable[[], Iterable[str]], leader: Callable[[], Awaitable[str]]) -> None:
         self._urls = urls
+        self._ask_leader = leader
+        self._leader = ""
         self._known: dict[str, dict[str, Any]] = {}
 
     async def watch(self) -> None:
@@ -32,11 +36,21 @@ class Brokers:
     async def ask(self) -> None:
         """Ask all of them once."""
         addresses = sorted({urlsplit(url).netloc.rpartition("@")[2] for url in self._urls()})
-        await asyncio.gather(*(self._look(address) for address in addresses))
+        await asyncio.gather(self._look_for_leader(), *(self._look(address) for address in addresses))
 
     def members(self) -> list[dict[str, Any]]:
         """One entry a node, by name; `since` is a Unix time."""
-        return sorted(self._known.values(), key=lambda node: str(node["id"]))
+        nodes = [
+            node | {"detail": node["detail"] | {"leads": node["id"] == self._leader}}
+            for node in self._known.values()
+        ]
+        return sorted(nodes, key=lambda node: str(node["id"]))
+
+    async def _look_for_leader(self) -> None:
+        try:
+            self._leader = await self._ask_leader()
+        except StoreError:
+            self._leader = ""
 
     async def _look(self, address: str) -> None:
         before = self._known.get(address)

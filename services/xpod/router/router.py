@@ -93,9 +93,10 @@ class Router(Service):
         around = Surroundings(self.data, self.pod, self.member, self.view, Counters(registry), patience, {})
         limit = config.max_model_len or model.max_positions
         name = config.served_model_name or directory.name
-        brokers = Brokers(lambda: config.nats_urls)
+        store = self.data.store(f"{self.pod}-sessions", lifetime=LIFETIME)
+        brokers = Brokers(lambda: config.nats_urls, store.leader)
         self.permanent("brokers", brokers.watch)
-        journal = Journal(self.data.store(f"{self.pod}-sessions", lifetime=LIFETIME), config.journal)
+        journal = Journal(store, config.journal)
         self.engine = RouterEngine(
             around,
             model,

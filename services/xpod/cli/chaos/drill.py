@@ -17,13 +17,14 @@ from typer import Option
 from xpod.cli.chaos.opening import ChaosDataOption, ComposeOption, Wanted, opened
 from xpod.cli.chaos.report import as_table, summary
 from xpod.cli.chaos.requests import requests
-from xpod.cli.chaos.target import POD, Signal
+from xpod.cli.chaos.target import FOLLOWER, LEADER, POD, Signal
 from xpod.cli.chaos.trial import PHASES, Cell, Outcome, Phase, fault_free, run_trial
 from xpod.cli.compose import KINDS
 from xpod.cli.errors import BAD_USAGE, CliError
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
 
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
+ROLES = {"nats": (LEADER, FOLLOWER)}
 WHOLE_POD = Cell(POD, "KILL", "decode")
 WRONG = 1
 WIDTH = 160
@@ -86,10 +87,10 @@ def drill(  # noqa: PLR0917
 
 
 def _cells(kinds: str, signals: str, phases: str) -> list[Cell]:
-    """All combinations; the pod as a whole is killed in one phase only, and never stopped."""
+    """All combinations; NATS nodes by their part, the pod as a whole killed in one phase only, and never stopped."""
     chosen_kinds = _chosen(kinds, (*KINDS, POD))
     chosen_signals = _chosen(signals, SIGNALS)
-    members = [kind for kind in chosen_kinds if kind != POD]
+    members = [each for kind in chosen_kinds for each in ROLES.get(kind, (kind,)) if kind != POD]
     cells = [
         Cell(kind, _signal(signal), _phase(phase))
         for kind, signal, phase in product(members, chosen_signals, _chosen(phases, PHASES))

@@ -16,6 +16,8 @@ from xpod.cli.client import PodClient
 from xpod.cli.errors import CliError
 
 Signal = Literal["KILL", "STOP"]
+LEADER, FOLLOWER = "nats-leader", "nats-follower"
+"""Of NATS nodes, the one that leads the journal, and the others."""
 POD = "pod"
 """The kind, and the name, of all members at once, but for NATS."""
 WHOLE_SECONDS = 120.0
@@ -87,10 +89,19 @@ class Target(ABC):
         return list(self.routers.values())
 
     def members(self, kind: str) -> list[str]:
-        """Those that can be hit now."""
+        """Those that can be hit now. Where no NATS node has the part that is asked for, all of them."""
         if kind == POD:
             return [POD]
+        if kind in {LEADER, FOLLOWER}:
+            nodes, leaders = self.members("nats"), self.leaders()
+            return [node for node in nodes if (node in leaders) == (kind == LEADER)] or nodes
         return [life.member for life in self.lives() if life.kind == kind and life.runs]
+
+    def leaders(self) -> set[str]:
+        """The NATS node that leads the journal, if one does. Raises CliError where no router answers."""
+        with PodClient(self.endpoints) as client:
+            members = client.get("/xpod/status")["members"]
+        return {each["id"] for each in members if each["kind"] == "nats" and each["detail"].get("leads")}
 
     def counted(self, *names: str) -> dict[tuple[str, str], list[int]]:
         """Counters of decode workers, for each of their lives. Raises CliError where no router answers."""
