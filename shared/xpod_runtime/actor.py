@@ -77,6 +77,10 @@ class Actor:
         """How busy this member is: numbers for the heartbeat."""
         return {}
 
+    def told_load(self) -> dict[str, Value]:
+        """`load`, and what all members of a family tell besides."""
+        return self.load()
+
     def detail(self) -> dict[str, Value]:
         """What the pod should know of this member: for the hello."""
         return {}
@@ -189,7 +193,7 @@ class Actor:
             incarnation=self.incarnation,
             sequence=self._beats,
             state=self.state,
-            load=self.load(),
+            load=self.told_load(),
         )
 
     def _announce(self) -> None:

@@ -13,7 +13,7 @@ from xpod.cli.chaos.oracle import Verdict, compare
 from xpod.cli.chaos.report import as_table, summary
 from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.target import Life, _seen
-from xpod.cli.chaos.trial import Again, Cell, Outcome, counted_since
+from xpod.cli.chaos.trial import Again, Cell, Outcome, grown
 from xpod.cli.errors import BAD_USAGE, CliError
 
 
@@ -144,8 +144,8 @@ def test_rows_say_what_was_computed_again_and_how_much_longer_a_restart_takes() 
 def test_a_process_that_was_started_anew_counts_from_0() -> None:
     before = {("decode-0", "a"): [5, 50, 1], ("decode-1", "b"): [1, 10, 0]}
     after = {("decode-0", "c"): [1, 7, 0], ("decode-1", "b"): [4, 30, 1]}
-    assert counted_since(before, after) == Again(4, 27, 1)
-    assert counted_since({}, {}) == Again(0, 0, 0)
+    assert grown(before, after, 3) == [4, 27, 1]
+    assert grown({}, {}, 3) == [0, 0, 0]
 
 
 LOCAL = Life("decode-0", "decode", runs=True, name="11 ticks:5", pid=11)

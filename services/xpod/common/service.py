@@ -10,6 +10,7 @@ from xpod.common.experts import ExpertDirectory
 from xpod.common.view import PodView
 from xpod_policy.holdings import Sort, sort_pairs
 from xpod_proto import subjects
+from xpod_proto.messages import Value
 from xpod_runtime.actor import Actor
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
@@ -36,6 +37,9 @@ class Service(Actor):
         super().__init__(config, data, control)
         self.view = PodView(control, self.pod, interval=config.heartbeat)
         self.view.neighbours.introduce(data)
+
+    def told_load(self) -> dict[str, Value]:
+        return {**self.load(), "suspected": self.view.suspected, "declared_down": self.view.declared_down}
 
     async def open_view(self, *, model: str = "", fingerprint: str = "") -> None:
         """Begin to watch the pod; members of another model or other numerics are not used."""

@@ -41,6 +41,9 @@ class PodView:
         self._awaited: dict[str, set[asyncio.Future[None]]] = {}
         self._probing: dict[str, asyncio.Task[None]] = {}
         self._confirming: set[asyncio.Task[None]] = set()
+        self.suspected = 0
+        self.declared_down = 0
+        """How often somebody was, good-byes included."""
         self.table = Membership(interval=interval)
         self.neighbours = Neighbours(pod)
 
@@ -230,6 +233,8 @@ class PodView:
             level(
                 "member", who=change.member.name, state=change.member.state, was=change.was, why=change.reason
             )
+            self.suspected += change.member.state == "suspect"
+            self.declared_down += change.member.state == "down"
             if change.member.state == "down":
                 self.neighbours.gone(change.member.kind, change.member.name)
                 for waiting in self._awaited.pop(change.member.name, set()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from xpod.cli.chaos.calm import calm
 from xpod.cli.chaos.drill import drill
 from xpod.cli.chaos.network import network
 from xpod.cli.chaos.storm import storm
@@ -16,6 +17,7 @@ app = typer.Typer(
 app.command("drill")(drill)
 app.command("storm")(storm)
 app.command("network")(network)
+app.command("calm")(calm)
 
 
 @app.callback()

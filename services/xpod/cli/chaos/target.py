@@ -103,11 +103,11 @@ class Target(ABC):
             members = client.get("/xpod/status")["members"]
         return {each["id"] for each in members if each["kind"] == "nats" and each["detail"].get("leads")}
 
-    def counted(self, *names: str) -> dict[tuple[str, str], list[int]]:
-        """Counters of decode workers, for each of their lives. Raises CliError where no router answers."""
+    def counted(self, *names: str, kinds: Collection[str] = ("decode",)) -> dict[tuple[str, str], list[int]]:
+        """Counters of members of these kinds, for each of their lives. Raises CliError where no router answers."""
         with PodClient(self.endpoints) as client:
             told = {each["id"]: each["detail"] for each in client.get("/xpod/status")["members"]}
-        workers = [life for life in self.lives() if life.kind == "decode" and life.member in told]
+        workers = [life for life in self.lives() if life.kind in kinds and life.member in told]
         return {
             (life.member, life.name): [int(told[life.member].get(name, 0)) for name in names]
             for life in workers

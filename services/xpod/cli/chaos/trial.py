@@ -103,7 +103,7 @@ def run_trial(
             gaps.append(excess(stream, wanted))
             recoveries += stream.answer.recoveries + stream.answer.resumed
     errors = [stream.error for stream in streams.streams if stream.error]
-    again = None if cell.kind == POD else counted_since(before, target.counted(*COUNTERS))
+    again = None if cell.kind == POD else Again(*grown(before, target.counted(*COUNTERS), len(COUNTERS)))
     return Outcome(cell, member, verdicts, errors, max(gaps, default=0.0), recoveries, whole, again)
 
 
@@ -112,11 +112,11 @@ def excess(stream: Stream, expected: Expected) -> float:
     return max(stream.gap, stream.first - expected.first)
 
 
-def counted_since(before: Counted, after: Counted) -> Again:
-    """What was counted in between; a process that is new began at 0."""
-    zero = [0] * len(COUNTERS)
-    grown = [[a - b for a, b in zip(after[key], before.get(key, zero), strict=True)] for key in after]
-    return Again(*(sum(column) for column in zip(*grown, strict=True))) if grown else Again(0, 0, 0)
+def grown(before: Counted, after: Counted, counters: int) -> list[int]:
+    """How much was counted in between, summed; a process that is new began at 0."""
+    zero = [0] * counters
+    deltas = [[a - b for a, b in zip(after[key], before.get(key, zero), strict=True)] for key in after]
+    return [sum(column) for column in zip(zero, *deltas, strict=True)]
 
 
 class Watch:
