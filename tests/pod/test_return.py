@@ -197,6 +197,21 @@ async def test_the_journal_forgets_what_nobody_can_ask_for(nats: str, oracle_dir
                 await pod.router.view.changed(0.05)
 
 
+async def test_what_is_over_before_a_round_is_not_written_down(
+    nats: str, oracle_dirs: dict[str, Path]
+) -> None:
+    async with running_pod(nats, oracle_dirs["plain"], journal=3600.0) as pod:
+        journal, store = engine(pod)._journal, pod.router.data.store("test-sessions", lifetime=3600.0)
+        short = await engine(pod).open(PROMPT, greedy(3))
+        await rest(short)
+        running = await engine(pod).open(PROMPT, greedy(500, ignore_eos=True))
+        await first(running, 3)
+        await journal.round(engine(pod).remembered())
+        assert await store.below(short.id) == {}
+        assert set(await store.below(running.id)) == {"facts", "0"}
+        await running.cancel()
+
+
 async def test_a_worker_that_lost_its_work_while_it_hung_stops(pod: Pod) -> None:
     """It is declared dead, its session goes elsewhere, and it was alive all the time."""
     whole = await pod.generate(PROMPT, greedy(250, ignore_eos=True))

@@ -51,7 +51,7 @@ class Journal:
     async def round(self, sessions: Sequence[LiveSession]) -> None:
         """Write down what is new of `sessions`, and drop what is not among them."""
         work: list[Coroutine[Any, Any, None]] = [
-            *(self._write(session) for session in sessions if not session.follows),
+            *(self._write(session) for session in sessions if _worth_keeping(session)),
             *(self._drop(id) for id in self._pages.keys() - {session.id for session in sessions}),
         ]
         failures = [each for each in await asyncio.gather(*work, return_exceptions=True) if each is not None]
@@ -91,3 +91,8 @@ class Journal:
         pages = [page for page in found.values() if isinstance(page, SessionTokens)]
         tokens = [token_of(event) for page in pages for event in page.tokens]
         return facts if isinstance(facts, SessionFacts) else None, tokens
+
+
+def _worth_keeping(session: LiveSession) -> bool:
+    """Is it ours, and may somebody want more of it than it takes to compute it again?"""
+    return not session.follows and (session.facts.lasting or not session.done)
