@@ -224,3 +224,17 @@ def test_nats_nodes_are_found_by_their_part(monkeypatch: pytest.MonkeyPatch) -> 
     assert pod.members("nats-follower") == [nodes[0], *nodes[2:]]
     monkeypatch.setattr(pod, "leaders", set)
     assert pod.members("nats-leader") == nodes
+
+
+def test_experts_that_are_held_too_often_for_a_while_change_nothing() -> None:
+    """A shard that comes back between two placements holds more than it is to hold in the end."""
+    pod = FakePod()
+
+    def held(times: int) -> dict[str, object]:
+        return {"ready": True, "placement": {"experts": {"0": {"0": ["s"] * times, "1": ["s"] * 3}}}}
+
+    assert pod._short_of_experts(held(2)) == ""
+    pod.begin()
+    assert pod._short_of_experts(held(3)) == ""
+    assert pod._short_of_experts(held(2)) == ""
+    assert pod._short_of_experts(held(1)) == "an expert is held 1 times, not 2 times"

@@ -71,6 +71,7 @@ def drill(  # noqa: PLR0917
         fault_free(target, bodies)  # the first of its kind loads what later ones find
         expected = fault_free(target, bodies)
         target.wait_whole()  # now that there was time for it, this is what whole means
+        target.begin()
         plan = _plan(cells, trials, target.own if restart is None else restart)
         for turn, cell in plan:
             rng = random.Random(f"{seed}/{turn}/{cell}")

@@ -93,6 +93,7 @@ def network(  # noqa: PLR0917
         fault_free(target, bodies)  # the first of its kind loads what later ones find
         expected = fault_free(target, bodies)
         target.wait_whole()
+        target.begin()
         shared = Drill(target, net, bodies, expected, seconds)
         for turn, case in product(range(trials), cases):
             rng = random.Random(f"{seed}/{turn}/{case}")

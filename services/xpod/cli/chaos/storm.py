@@ -68,6 +68,7 @@ def _storm(target: Target, seconds: float, streams: int, every: float, seed: int
     fault_free(target, bodies)  # the first of its kind loads what later ones find
     expected = fault_free(target, bodies)
     target.wait_whole()
+    target.begin()
     clock = Clock()
     meter, load = Meter(target), Load(target.endpoints, bodies, expected, seed, clock.tell)
     strikes = Strikes(target, random.Random(f"{seed}/storm"), every, clock.tell)
