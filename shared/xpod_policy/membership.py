@@ -65,7 +65,8 @@ class Membership:
 
     A member is expected to be heard every `interval`. One that is late is asked (`doubtful`), because a busy machine is
     late too: how late heartbeats come here, on average, is added to all patience. Two unanswered questions are a
-    verdict, and a heartbeat undoes it. Where nobody asks, silence alone is judged.
+    verdict, and a heartbeat undoes it. Where nobody asks, silence alone is judged: by `suspect_after` and
+    `down_after` seconds, or as many intervals where those are longer than a second.
     """
 
     interval: float = 0.3
@@ -169,14 +170,15 @@ class Membership:
     def tick(self, now: float) -> list[Change]:
         """Judge the silent ones; forget those that have been down for long."""
         changes: list[Change] = []
+        scale = max(1.0, self.interval)
         for known in list(self.members.values()):
             silence = now - known.heard
             if known.state == "down":
                 if now - known.since > self.forget_after:
                     del self.members[known.name]
-            elif silence > self.down_after:
+            elif silence > self.down_after * scale:
                 changes += self._set(replace(known, state="down", since=now), f"silent for {silence:.1f} s")
-            elif silence > self.suspect_after and known.state == "up":
+            elif silence > self.suspect_after * scale and known.state == "up":
                 changes += self._set(
                     replace(known, state="suspect", since=now), f"silent for {silence:.1f} s"
                 )

@@ -237,3 +237,11 @@ def test_who_starts_is_not_asked_and_a_reconnect_forgives_all_silence() -> None:
     table.reconnected(9.0)
     assert table.doubtful(10.0) == []
     assert table.unanswered("d1", "i1", 12.0) == []
+
+
+def test_who_says_something_rarely_by_agreement_is_not_silent() -> None:
+    table = Membership(interval=3.0)
+    table.hello(member("i1", "up", 0.0))
+    assert table.tick(7.0) == []
+    assert told(table.tick(7.6)) == [("up", "suspect", "i1", "silent for 7.6 s")]
+    assert told(table.tick(18.1)) == [("suspect", "down", "i1", "silent for 18.1 s")]
