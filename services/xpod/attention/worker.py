@@ -61,6 +61,10 @@ class Past(NamedTuple):
     events: tuple[TokenEvent, ...]
     said: Tensor
 
+    def answers(self, epoch: int, start: int) -> bool:
+        """Is it what a task under `epoch` asks for again, from token `start` on?"""
+        return self.events[-1].epoch == epoch and self.events[0].index <= start
+
 
 class WorkerConfig(ServiceConfig):
     """What prefill and decode are told besides."""
@@ -88,7 +92,7 @@ class Worker(Service):
         self.idle = asyncio.Event()
         self._model = ""
         self._busy_before = 0.0
-        self._past: OrderedDict[str, Past] = OrderedDict()
+        self.past: OrderedDict[str, Past] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._telling: Coroutine[Any, Any, None] | None = None
 
@@ -271,7 +275,7 @@ class Worker(Service):
     def say_last_again(self) -> None:
         """What was said into a dying connection is lost: from each last token, routers see what they miss."""
         live = [sequence.events[-1] for sequence in self.engine.sequences.values() if sequence.events]
-        ended = [past.events[-1] for past in list(self._past.values())[-JUST_ENDED:]]
+        ended = [past.events[-1] for past in list(self.past.values())[-JUST_ENDED:]]
         self.spawn(self.say_all([*live, *ended]))
 
     async def say_all(self, events: list[TokenEvent]) -> None:
@@ -292,9 +296,9 @@ class Worker(Service):
 
     def remember(self, sequence: Sequence) -> None:
         """Keep what a finished sequence said, for a router that missed a part of it."""
-        self._past[sequence.id] = Past(tuple(sequence.events), Tensor.of_tokens(sequence.generated))
-        while len(self._past) > REMEMBERED:
-            self._past.popitem(last=False)
+        self.past[sequence.id] = Past(tuple(sequence.events), Tensor.of_tokens(sequence.generated))
+        while len(self.past) > REMEMBERED:
+            self.past.popitem(last=False)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine beside the steps, until it ends or the worker does."""
@@ -314,7 +318,7 @@ class Worker(Service):
     @handles(ReplayTokens)
     async def on_replay(self, message: ReplayTokens) -> Message:
         sequence = self.engine.sequences.get(message.session)
-        past = self._past.get(message.session)
+        past = self.past.get(message.session)
         if sequence is not None:
             past = Past(tuple(sequence.events), Tensor.of_tokens(sequence.generated))
         if past is None:

@@ -24,6 +24,7 @@ Listener = Callable[[Change], Awaitable[None]]
 TICK = 0.05
 CONFIRM_SECONDS = 0.1
 CONFIRMATIONS = 3
+AGAIN_SECONDS = 0.5
 
 
 class PodView:
@@ -156,7 +157,9 @@ class PodView:
     async def request(self, bus: Bus, kind: str, name: str, message: Message, *, timeout: float) -> Message:
         """As `bus.request` to the member's mailbox, but nobody who is known to be down is waited for.
 
-        Raises NoResponders for that, besides what `bus.request` raises.
+        What is not answered soon is said again, for a NATS node that died or hangs may have had it or its answer:
+        whatever members ask of one another, asking twice does what asking once does. Raises NoResponders for who is
+        down, besides what `bus.request` raises.
         """
         known = self.table.members.get(name)
         if known is not None and not known.alive:
@@ -165,16 +168,24 @@ class PodView:
         waiting = self._awaited.setdefault(name, set())
         waiting.add(fell)
         subject = subjects.mailbox(self._pod, kind, name)
-        asking = asyncio.create_task(bus.request(subject, message, timeout=timeout))
+        deadline = time.monotonic() + timeout
+        asking: list[asyncio.Future[Message]] = []
         try:
-            either: set[asyncio.Future[Any]] = {asking, fell}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if asking.done():
-                return asking.result()
+            while not fell.done():
+                left = deadline - time.monotonic()
+                if left > 0:
+                    asking.append(asyncio.create_task(bus.request(subject, message, timeout=left)))
+                    asking[-1].add_done_callback(_heeded)
+                either: list[asyncio.Future[Any]] = [*asking, fell]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=AGAIN_SECONDS)
+                for one in asking:
+                    if one.done():
+                        return one.result()
             raise NoResponders(f"{name} is down")
         finally:
             waiting.discard(fell)
-            asking.cancel()
+            for one in asking:
+                one.cancel()
 
     async def changed(self, timeout: float) -> bool:
         """Wait for the next heartbeat or change of anybody; False after `timeout` seconds."""
@@ -245,3 +256,9 @@ class PodView:
                 await listener(change)
         async with self._change:
             self._change.notify_all()
+
+
+def _heeded(asked: asyncio.Future[Message]) -> None:
+    """Of several that fail at once, one tells."""
+    if not asked.cancelled():
+        asked.exception()

@@ -63,6 +63,10 @@ class Decode(Worker):
         if known is not None and self.engine.wanted(task.session):
             known.epoch, known.router = max(known.epoch, task.epoch), task.router
             return Ack("already running")
+        past = self.past.get(task.session)
+        if past is not None and past.answers(task.epoch, task.generated.shape[0]):
+            self.spawn(self.say(past.events[-1]))  # whoever missed more of it will ask
+            return Ack("already through")
         sequence = Sequence(
             task.session,
             task.epoch,

@@ -62,10 +62,15 @@ class Prefill(Worker):
     async def on_task(self, task: PrefillTask) -> Message:
         """Queue a prompt. One that can never fit is refused at once."""
         self.refuse_when_draining()
-        known = self._waiting.get(task.session) or self._running(task.session)
+        session = task.session
+        known = self._waiting.get(session) or self._running(session) or self._finishing.get(session)
         if known is not None:
             known.epoch, known.router = max(known.epoch, task.epoch), task.router
             return Ack("already queued")
+        for _, done in self._done:
+            if (done.session, done.epoch) == (session, task.epoch):
+                self.spawn(self._say_done(task.router, done))
+                return Ack("already through")
         if len(self._waiting) >= self.config.max_queue:
             raise Busy(f"{self.member} has {len(self._waiting)} prompts waiting")
         sequence = Sequence(task.session, task.epoch, task.router, task.prompt.tolist(), [], task.sampling)
