@@ -17,7 +17,7 @@ import structlog
 
 P = ParamSpec("P")
 R = TypeVar("R")
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 0.3
 log = structlog.get_logger(__name__)
 
 

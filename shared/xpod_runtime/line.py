@@ -85,7 +85,9 @@ class Line(ABC):
         """What arrived, oldest first; None after `timeout` seconds (None: no limit) or an interrupt."""
 
     def tend(self) -> None:
-        """Called now and then by an idle thread that expects nothing: servers leave clients that never speak."""
+        """Called every IDLE_SECONDS by an idle thread that expects nothing: whoever never looks is left by servers,
+        and does not see that they hang.
+        """
         self.take(0)
 
     @abstractmethod

@@ -133,6 +133,11 @@ class NatsLine(Line):
                 left = None if end is None else max(0.0, end - time.monotonic())
         return arrivals.popleft() if arrivals else None
 
+    def tend(self) -> None:
+        super().tend()
+        if self._socket is not None:
+            self._doubt(self._socket)
+
     def interrupt(self) -> None:
         with suppress(OSError):  # it is ringing already, or nobody is there any more
             self._bell.send(b"!")
@@ -188,7 +193,7 @@ class NatsLine(Line):
         if connection is not None:
             if pending or len(ready) > rung:
                 self._read(connection)
-            elif not ready:
+            elif not ready and self._expects:
                 self._doubt(connection)
         return rung and self._hear()
 
@@ -213,7 +218,7 @@ class NatsLine(Line):
     def _doubt(self, connection: NatsSocket) -> None:
         """Nothing came: is the server still there?"""
         now = time.monotonic()
-        if not self._expects or now - self._heard < self._ping_seconds:
+        if now - self._heard < self._ping_seconds:
             return
         try:
             if not self._pinged:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -212,6 +213,30 @@ async def test_a_server_that_hangs_is_left(tmp_path: Path) -> None:
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders), (
                 "the next"
             )
+        finally:
+            os.kill(hangs.pid, signal.SIGCONT)
+            client.close()
+
+
+async def test_who_asks_nothing_leaves_a_server_that_hangs_too(tmp_path: Path) -> None:
+    async with (
+        running_broker(tmp_path / "a", name="a") as hangs,
+        running_broker(tmp_path / "b", name="b") as next,
+    ):
+        client = NatsLine([hangs.url, next.url], "client", ping_seconds=0.1)
+
+        def tended_until_elsewhere() -> None:
+            client.tend()
+            first = client._socket
+            os.kill(hangs.pid, signal.SIGSTOP)
+            end = time.monotonic() + LIMIT
+            while client._socket in (first, None) and time.monotonic() < end:
+                client.take(0.05)
+                client.tend()
+
+        try:
+            await on_thread(tended_until_elsewhere)
+            assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
         finally:
             os.kill(hangs.pid, signal.SIGCONT)
             client.close()

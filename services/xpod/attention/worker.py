@@ -51,6 +51,8 @@ from xpod_runtime.logs import bind
 
 REMEMBERED = 1024
 JUST_ENDED = 64
+RESTS_AFTER = 2
+"""Looks of an idle thread that find nothing new before memory is given back."""
 BEATS_PER_LIST = 7
 """Heartbeats from one list of running sessions to the next."""
 
@@ -92,6 +94,7 @@ class Worker(Service):
         self.idle = asyncio.Event()
         self._model = ""
         self._busy_before = 0.0
+        self._idle_for = 0
         self.past: OrderedDict[str, Past] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._telling: Coroutine[Any, Any, None] | None = None
@@ -152,8 +155,9 @@ class Worker(Service):
     def _idle(self) -> None:
         """Now and then, on the computing thread, while there is nothing to do."""
         self.line.tend()
-        if self.compute.busy_seconds != self._busy_before:
-            self._busy_before = self.compute.busy_seconds
+        self._idle_for = 0 if self.compute.busy_seconds != self._busy_before else self._idle_for + 1
+        self._busy_before = self.compute.busy_seconds
+        if self._idle_for == RESTS_AFTER:
             self.cache.rest()
             gc.collect()
             give_back_memory()

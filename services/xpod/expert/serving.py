@@ -16,11 +16,12 @@ from xpod_model.experts import ExpertSet
 from xpod_model.memory import give_back_memory
 from xpod_proto import ErrorReply, ExpertCall, ExpertReply
 from xpod_proto.registry import maker_of
-from xpod_runtime.compute import IDLE_SECONDS, ComputeThread
+from xpod_runtime.compute import ComputeThread
 from xpod_runtime.line import Arrival, Incoming, Line
 
 log = structlog.get_logger(__name__)
 _expert_reply = maker_of(ExpertReply)
+REST_SECONDS = 1.0
 DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 
@@ -64,7 +65,7 @@ class CallServer:
     def _rest(self) -> Arrival | None:
         """Wait for a call; after a second without any, nothing is kept for the next one."""
         with self._compute.resting():
-            arrival = self._line.take(None if self.served == self._served_before else IDLE_SECONDS)
+            arrival = self._line.take(None if self.served == self._served_before else REST_SECONDS)
             if arrival is None and self.served != self._served_before:
                 self._served_before = self.served
                 give_back_memory()
