@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import cast
 
 import structlog
 
+from xpod.common.insisting import insist
 from xpod.common.neighbours import Neighbours
 from xpod_policy.membership import Change, Member, Membership, State
 from xpod_proto import Down, Heartbeat, Hello, Message, Probe, RollCall, subjects
@@ -24,7 +25,6 @@ Listener = Callable[[Change], Awaitable[None]]
 TICK = 0.05
 CONFIRM_SECONDS = 0.1
 CONFIRMATIONS = 3
-AGAIN_SECONDS = 0.5
 
 
 class PodView:
@@ -39,7 +39,7 @@ class PodView:
         self._beat_listeners: list[Callable[[str], None]] = []
         self._change = asyncio.Condition()
         self._departures: asyncio.Queue[str] = asyncio.Queue()
-        self._awaited: dict[str, set[asyncio.Future[None]]] = {}
+        self._awaited: dict[str, set[asyncio.Future[XpodError]]] = {}
         self._probing: dict[str, asyncio.Task[None]] = {}
         self._confirming: set[asyncio.Task[None]] = set()
         self.suspected = 0
@@ -155,37 +155,26 @@ class PodView:
         return same_model and same_numerics
 
     async def request(self, bus: Bus, kind: str, name: str, message: Message, *, timeout: float) -> Message:
-        """As `bus.request` to the member's mailbox, but nobody who is known to be down is waited for.
+        """As `bus.request` to the member's mailbox, said again for as long as no answer comes (see `insist`).
 
-        What is not answered soon is said again, for a NATS node that died or hangs may have had it or its answer:
-        whatever members ask of one another, asking twice does what asking once does. Raises NoResponders for who is
-        down, besides what `bus.request` raises.
+        Nobody who is known to be down is waited for: NoResponders is raised, besides what `bus.request` raises.
         """
         known = self.table.members.get(name)
         if known is not None and not known.alive:
             raise NoResponders(f"{name} is down")
-        fell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        fell: asyncio.Future[XpodError] = asyncio.get_running_loop().create_future()
         waiting = self._awaited.setdefault(name, set())
         waiting.add(fell)
         subject = subjects.mailbox(self._pod, kind, name)
-        deadline = time.monotonic() + timeout
-        asking: list[asyncio.Future[Message]] = []
         try:
-            while not fell.done():
-                left = deadline - time.monotonic()
-                if left > 0:
-                    asking.append(asyncio.create_task(bus.request(subject, message, timeout=left)))
-                    asking[-1].add_done_callback(_heeded)
-                either: list[asyncio.Future[Any]] = [*asking, fell]
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED, timeout=AGAIN_SECONDS)
-                for one in asking:
-                    if one.done():
-                        return one.result()
-            raise NoResponders(f"{name} is down")
+            return await insist(
+                lambda left: bus.request(subject, message, timeout=left),
+                timeout=timeout,
+                over=fell,
+                there=lambda: self.trusts(name),
+            )
         finally:
             waiting.discard(fell)
-            for one in asking:
-                one.cancel()
 
     async def changed(self, timeout: float) -> bool:
         """Wait for the next heartbeat or change of anybody; False after `timeout` seconds."""
@@ -249,16 +238,10 @@ class PodView:
             if change.member.state == "down":
                 self.neighbours.gone(change.member.kind, change.member.name)
                 for waiting in self._awaited.pop(change.member.name, set()):
-                    waiting.set_result(None)
+                    waiting.set_result(NoResponders(f"{change.member.name} is down"))
             elif change.was == "down" and not change.reborn:
                 self.neighbours.back(change.member.kind, change.member.name)
             for listener in self._listeners:
                 await listener(change)
         async with self._change:
             self._change.notify_all()
-
-
-def _heeded(asked: asyncio.Future[Message]) -> None:
-    """Of several that fail at once, one tells."""
-    if not asked.cancelled():
-        asked.exception()

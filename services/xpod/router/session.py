@@ -25,7 +25,6 @@ from xpod_policy.membership import Member
 from xpod_proto import (
     CancelSession,
     DecodeTask,
-    Message,
     PrefillDone,
     PrefillTask,
     ReplayTokens,
@@ -40,7 +39,6 @@ from xpod_runtime.bus import Subscription
 from xpod_runtime.errors import NoResponders, XpodError
 
 log = structlog.get_logger(__name__)
-RECONNECT_SECONDS = 0.05
 FINAL_CODES = frozenset({"context_length_exceeded", "bad_request"})
 
 
@@ -297,8 +295,15 @@ class LiveSession:
 
     async def _ask(self, worker: str, start: int) -> None:
         """What has the worker said since? One that does not know the session has lost it."""
+        around = self._around
         try:
-            reply = await self._asked(worker, ReplayTokens(self.id, start))
+            reply = await around.view.request(
+                around.bus,
+                self._kinds[worker],
+                worker,
+                ReplayTokens(self.id, start),
+                timeout=around.patience.answer,
+            )
         except NoResponders as error:
             return self.on_lost(worker, str(error))
         except XpodError as error:
@@ -313,20 +318,6 @@ class LiveSession:
                 # It is through, and what it said of that did not arrive.
                 self._apply(self._machine.prefill_done(self._machine.epoch, self.tokens[0]))
         return None
-
-    async def _asked(self, worker: str, question: Message) -> Message:
-        """The answer; a worker that is not down and has no subscription is about to connect again."""
-        view, patience = self._around.view, self._around.patience.answer
-        give_up = time.monotonic() + patience
-        while True:
-            try:
-                return await view.request(
-                    self._around.bus, self._kinds[worker], worker, question, timeout=patience
-                )
-            except NoResponders:
-                if not view.trusts(worker) or time.monotonic() > give_up:
-                    raise
-            await view.changed(RECONNECT_SECONDS)
 
     async def _release(self, worker: str, epoch: int) -> None:
         subject = subjects.mailbox(self._around.pod, self._kinds[worker], worker)

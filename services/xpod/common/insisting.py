@@ -1,0 +1,59 @@
+"""Asking until there is an answer: what a dying or hung NATS node had of a question or its answer is lost.
+
+Knows: which failures pass by themselves. Does not know: who is asked, or how it is known that they are down.
+Whatever is asked this way must do the same twice as once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from xpod_runtime.errors import BusError, DeadlineExceeded, Disconnected, NoResponders, XpodError
+
+T = TypeVar("T")
+AGAIN_SECONDS = 0.5
+RECONNECT_SECONDS = 0.05
+
+
+async def insist(
+    ask: Callable[[float], Coroutine[Any, Any, T]],
+    *,
+    timeout: float,
+    over: asyncio.Future[XpodError],
+    there: Callable[[], bool],
+) -> T:
+    """The first answer to `ask`, which is told how many seconds it has left and called again and again.
+
+    Nobody listens, or the connection was lost: that passes while `there` says that somebody should be there. Raises
+    `over`'s result once it has one, the last passing failure once `timeout` seconds are gone, and what `ask` raises
+    besides.
+    """
+    deadline = time.monotonic() + timeout
+    asking: set[asyncio.Task[T]] = set()
+    failure: BusError = DeadlineExceeded("no time to ask in")
+    try:
+        while not over.done():
+            left = deadline - time.monotonic()
+            if left > 0:
+                asking.add(asyncio.create_task(ask(left)))
+            elif not asking:
+                raise failure
+            waited: set[asyncio.Future[Any]] = {over, *asking}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED, timeout=AGAIN_SECONDS)
+            for one in [one for one in asking if one.done()]:
+                asking.discard(one)
+                try:
+                    return one.result()
+                except (NoResponders, Disconnected) as error:
+                    failure = error
+                    if not there():
+                        raise
+                    await asyncio.wait({over}, timeout=RECONNECT_SECONDS)
+        raise over.result()
+    finally:
+        for one in asking:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
