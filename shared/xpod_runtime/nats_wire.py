@@ -28,7 +28,7 @@ from xpod_runtime.wire import Deliver, Frame, Pieces, Stop, Wire
 
 RECONNECT_WAIT = 0.05
 """Seconds between attempts to reconnect."""
-PING_SECONDS = 0.3
+PING_SECONDS = 0.2
 """Seconds between pings; a server that misses two is left."""
 CONNECT_SECONDS = 0.7
 """A server that hangs takes connections and says nothing."""
