@@ -40,9 +40,9 @@ def hello(pod: str) -> str:
     return f"{_token(pod)}.{VERSION}.hello"
 
 
-def heartbeat(pod: str) -> str:
-    """Heartbeats of all members."""
-    return f"{_token(pod)}.{VERSION}.heartbeat"
+def heartbeat(pod: str, kind: str) -> str:
+    """Heartbeats of the members of one kind: nobody needs to hear all of them but routers."""
+    return f"{_token(pod)}.{VERSION}.heartbeat.{_token(kind)}"
 
 
 def probe(pod: str, member: str) -> str:

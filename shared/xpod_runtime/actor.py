@@ -169,7 +169,7 @@ class Actor:
         """A heartbeat now; the regular ones go on beside it. For news of the load that others wait for."""
         # A beat that waits for a reconnect is stale, and the hello then says more.
         if self.control.is_connected and self.state != "gone":
-            await self.control.publish(subjects.heartbeat(self.pod), self._heartbeat())
+            await self.control.publish(subjects.heartbeat(self.pod, self.member_kind), self._heartbeat())
 
     # -- inside -----------------------------------------------------------------------------------------
 

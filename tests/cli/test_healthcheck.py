@@ -41,8 +41,8 @@ async def test_a_member_is_heard_by_way_of_nats(tmp_path: Path) -> None:
             asyncio.to_thread(beats, f"nats://127.0.0.1:1,{broker.url}", "pod", "decode-0", 20.0)
         )
         while not listening.done():
-            await bus.publish(subjects.heartbeat("pod"), heartbeat("decode-1"))
-            await bus.publish(subjects.heartbeat("pod"), heartbeat("decode-0"))
+            await bus.publish(subjects.heartbeat("pod", "decode"), heartbeat("decode-1"))
+            await bus.publish(subjects.heartbeat("pod", "decode"), heartbeat("decode-0"))
             await asyncio.wait({listening}, timeout=0.02)
         assert listening.result()
         assert not await asyncio.to_thread(beats, broker.url, "pod", "decode-0", 0.05), "silence is no life"

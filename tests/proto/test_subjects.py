@@ -14,7 +14,7 @@ TABLE: list[tuple[Callable[..., str], tuple[str, ...], str]] = [
     (subjects.tokens, ("pod", "s_1"), "pod.v1.tokens.s_1"),
     (subjects.generate, ("pod",), "pod.v1.generate"),
     (subjects.hello, ("pod",), "pod.v1.hello"),
-    (subjects.heartbeat, ("pod",), "pod.v1.heartbeat"),
+    (subjects.heartbeat, ("pod", "decode"), "pod.v1.heartbeat.decode"),
     (subjects.down, ("pod",), "pod.v1.down"),
     (subjects.holdings, ("pod",), "pod.v1.holdings"),
     (subjects.placement, ("pod",), "pod.v1.placement"),

@@ -80,7 +80,7 @@ class Pod:
 
     async def watch(self) -> None:
         await self.eye.subscribe(subjects.hello("pod"), self.heard["hello"])
-        await self.eye.subscribe(subjects.heartbeat("pod"), self.heard["heartbeat"])
+        await self.eye.subscribe(subjects.heartbeat("pod", "mempool"), self.heard["heartbeat"])
         await self.eye.subscribe(subjects.down("pod"), self.heard["down"])
 
     async def hellos(self, count: int) -> list[Hello]:
@@ -244,7 +244,7 @@ async def test_an_actor_hears_others_where_it_listens(pod: Pod) -> None:
     class Watcher(Echo):
         async def setup(self) -> None:
             self.seen = Recorder()
-            await self.listen(subjects.heartbeat(self.pod), control=True)
+            await self.listen(subjects.heartbeat(self.pod, "mempool"), control=True)
 
         @handles(Hello, Heartbeat)
         async def on_life(self, message: Message) -> None:

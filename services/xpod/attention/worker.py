@@ -85,6 +85,7 @@ class WorkerConfig(ServiceConfig):
 class Worker(Service):
     """Loads its half of the model in `setup` and steps its engine for ever."""
 
+    watches = ("expert", "mempool")
     config: WorkerConfig
 
     def __init__(self, config: WorkerConfig, data: Bus, control: Bus) -> None:

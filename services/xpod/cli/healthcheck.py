@@ -1,7 +1,7 @@
 """`python -m xpod.cli.healthcheck`: whether the member of this container lives, for Docker.
 
-Knows: that a member which lives is heard on `<pod>.v1.heartbeat`, and as much of NATS's text protocol as it takes
-to listen. A heartbeat comes from the member's own event loop, so it means more than a process that exists.
+Knows: that a member which lives is heard on `<pod>.v1.heartbeat.<kind>`, and as much of NATS's text protocol as it
+takes to listen. A heartbeat comes from the member's own event loop, so it means more than a process that exists.
 Does not know: xpod_proto, on purpose: it runs every few seconds beside every member, and has to start in a blink
 (a test holds it to the real subject and the real message).
 """
@@ -56,7 +56,7 @@ def beats(urls: str, pod: str, member: str, seconds: float = LISTEN_SECONDS) -> 
         deadline = time.monotonic() + seconds / len(servers)
         try:
             heard = listens(
-                server.hostname or "localhost", server.port or 4222, f"{pod}.v1.heartbeat", deadline
+                server.hostname or "localhost", server.port or 4222, f"{pod}.v1.heartbeat.*", deadline
             )
             if any(is_heartbeat_of(payload, member) for payload in heard):
                 return True

@@ -32,10 +32,12 @@ class Service(Actor):
     """`open_view` in `setup` gives it `view`; `permanent` adds a task that is restarted when it fails."""
 
     kind: ClassVar[str] = ""
+    watches: ClassVar[tuple[str, ...]] = subjects.KINDS
+    """The kinds of members that its view shows."""
 
     def __init__(self, config: ServiceConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)
-        self.view = PodView(control, self.pod, interval=config.heartbeat)
+        self.view = PodView(control, self.pod, interval=config.heartbeat, kinds=self.watches)
         self.view.neighbours.introduce(data)
 
     def told_load(self) -> dict[str, Value]:

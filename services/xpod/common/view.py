@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 import structlog
@@ -28,11 +28,17 @@ CONFIRMATIONS = 3
 
 
 class PodView:
-    """Who is there, once `start` was called. Members are taken to say something every `interval` seconds."""
+    """Who is there of these `kinds`, once `start` was called.
 
-    def __init__(self, bus: Bus, pod: str, *, interval: float = 0.3) -> None:
+    Members are taken to say something every `interval` seconds. `neighbours` are of all kinds.
+    """
+
+    def __init__(
+        self, bus: Bus, pod: str, *, interval: float = 0.3, kinds: Sequence[str] = subjects.KINDS
+    ) -> None:
         self._bus = bus
         self._pod = pod
+        self._kinds = kinds
         self._model = ""
         self._fingerprint = ""
         self._listeners: list[Listener] = []
@@ -63,7 +69,8 @@ class PodView:
     async def start(self) -> None:
         """Subscribe, and ask everyone to say hello."""
         await self._bus.subscribe(subjects.hello(self._pod), self._on_hello)
-        await self._bus.subscribe(subjects.heartbeat(self._pod), self._on_heartbeat)
+        for kind in self._kinds:
+            await self._bus.subscribe(subjects.heartbeat(self._pod, kind), self._on_heartbeat)
         await self._bus.subscribe(subjects.down(self._pod), self._on_down)
         await self._bus.on_departure(self._departures.put_nowait)
         self._bus.on_reconnect(self._reconnected)
@@ -76,7 +83,8 @@ class PodView:
             while True:
                 await asyncio.sleep(TICK)
                 now = time.monotonic()
-                await self._tell(self.table.tick(now))
+                if changes := self.table.tick(now):
+                    await self._tell(changes)
                 for member in self.table.doubtful(now):
                     if member.name not in self._probing:
                         self._probing[member.name] = asyncio.create_task(self._probe(member))
@@ -191,6 +199,9 @@ class PodView:
     async def _on_hello(self, message: Message) -> None:
         if not isinstance(message, Hello):
             return
+        self.neighbours.arrived(message.kind, message.member, message.frames)
+        if message.kind not in self._kinds:
+            return
         now = time.monotonic()
         member = Member(
             message.member,
@@ -204,7 +215,6 @@ class PodView:
             heard=now,
             detail=message.detail,
         )
-        self.neighbours.arrived(message.kind, message.member, message.frames)
         if not self.matches(member):
             log.error("member computes something else and is not used", who=member.name, detail=member.detail)
         await self._tell(self.table.hello(member))

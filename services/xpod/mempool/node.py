@@ -47,6 +47,7 @@ class MemPool(Service):
     """Store, fetch, match: each batched and idempotent."""
 
     kind = "mempool"
+    watches = ()
     config: MemPoolConfig
 
     def __init__(self, config: MemPoolConfig, data: Bus, control: Bus) -> None:

@@ -48,6 +48,7 @@ class Supervisor(Service):
     """Watches, places, publishes."""
 
     kind = "supervisor"
+    watches = ("expert", "supervisor")
     config: SupervisorConfig
 
     def __init__(self, config: SupervisorConfig, data: Bus, control: Bus) -> None:
