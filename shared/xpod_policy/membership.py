@@ -134,9 +134,19 @@ class Membership:
 
         Members that are starting are left alone: they import and load, which may keep their event loop.
         """
-        late = LATE_INTERVALS * self.interval + LATE_TIMES * self.lateness
-        judged = [member for member in self.members.values() if member.state in ("up", "suspect", "draining")]
-        return [member for member in judged if now - member.heard > late]
+        return [member for member in self._judged() if now - member.heard > self._late]
+
+    def next_look(self, now: float) -> float:
+        """Seconds until somebody may be doubtful, at most an interval; 0 while somebody is."""
+        heard = min((member.heard for member in self._judged()), default=now)
+        return min(max(0.0, heard + self._late - now), self.interval)
+
+    @property
+    def _late(self) -> float:
+        return LATE_INTERVALS * self.interval + LATE_TIMES * self.lateness
+
+    def _judged(self) -> list[Member]:
+        return [member for member in self.members.values() if member.state in ("up", "suspect", "draining")]
 
     def answered(self, name: str, incarnation: str, now: float) -> list[Change]:
         """It lives; it only had no time for a heartbeat."""

@@ -245,3 +245,13 @@ def test_who_says_something_rarely_by_agreement_is_not_silent() -> None:
     assert table.tick(7.0) == []
     assert told(table.tick(7.6)) == [("up", "suspect", "i1", "silent for 7.6 s")]
     assert told(table.tick(18.1)) == [("suspect", "down", "i1", "silent for 18.1 s")]
+
+
+def test_the_next_look_is_when_somebody_may_be_late() -> None:
+    table = Membership(interval=1.0)
+    assert table.next_look(0.0) == 1.0
+    table.hello(member("i1", "up", 0.0))
+    assert table.next_look(0.1) == 1.0
+    assert table.next_look(0.9) == pytest.approx(0.5)
+    assert table.doubtful(0.9 + table.next_look(0.9) + 1e-6) != []
+    assert table.next_look(1.5) == 0.0

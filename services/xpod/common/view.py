@@ -81,7 +81,7 @@ class PodView:
         """Judge silent members and ask late ones, for ever."""
         try:
             while True:
-                await asyncio.sleep(TICK)
+                await asyncio.sleep(max(TICK, self.table.next_look(time.monotonic())))
                 now = time.monotonic()
                 if changes := self.table.tick(now):
                     await self._tell(changes)

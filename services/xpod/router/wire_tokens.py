@@ -6,6 +6,9 @@ import math
 
 from xpod_policy.session import Token
 from xpod_proto import TokenEvent
+from xpod_proto.registry import maker_of
+
+_token_event = maker_of(TokenEvent)
 
 
 def token_of(event: TokenEvent) -> Token:
@@ -17,6 +20,6 @@ def token_of(event: TokenEvent) -> Token:
 def event_of(session: str, epoch: int, token: Token) -> TokenEvent:
     """The wire's token."""
     logprob = math.nan if token.logprob is None else token.logprob
-    return TokenEvent(
+    return _token_event(
         session, epoch, token.index, token.token, logprob, token.finish, token.top, token.cached
     )
