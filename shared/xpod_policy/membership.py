@@ -12,7 +12,7 @@ from typing import Literal
 CONTROL = ".control"
 """A member's connections are named after it, and after it with this."""
 CONNECTIONS = 2
-LATE_INTERVALS = 1.4
+LATE_INTERVALS = 1.1
 LATE_TIMES = 6.0
 LATENESS_SHARE = 1 / 64
 MOST_LATE = 1.0
@@ -69,7 +69,7 @@ class Membership:
     `down_after` seconds, or as many intervals where those are longer than a second.
     """
 
-    interval: float = 0.3
+    interval: float = 0.5
     suspect_after: float = 2.5
     down_after: float = 6.0
     forget_after: float = 60.0

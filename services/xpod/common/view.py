@@ -34,7 +34,7 @@ class PodView:
     """
 
     def __init__(
-        self, bus: Bus, pod: str, *, interval: float = 0.3, kinds: Sequence[str] = subjects.KINDS
+        self, bus: Bus, pod: str, *, interval: float = 0.5, kinds: Sequence[str] = subjects.KINDS
     ) -> None:
         self._bus = bus
         self._pod = pod

@@ -32,7 +32,7 @@ BARE = {
     "XPOD_CHECKPOINTS": "false",
     "XPOD_JOURNAL": "0",
     "XPOD_HEDGING": "false",
-    "XPOD_HEARTBEAT": "3",
+    "XPOD_HEARTBEAT": "5",
 }
 """A pod that does nothing against faults, but for a rare heartbeat: its members' load is known from there."""
 
