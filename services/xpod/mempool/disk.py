@@ -19,6 +19,8 @@ import structlog
 from xpod_policy.block_log import BlockLog, Extent
 
 T = TypeVar("T")
+Pieces = Sequence[bytes]
+"""A block's bytes, one piece behind the other."""
 log = structlog.get_logger(__name__)
 
 
@@ -34,12 +36,12 @@ class Disk:
     def __contains__(self, name: bytes) -> bool:
         return name in self.log
 
-    async def write(self, blocks: Mapping[bytes, bytes]) -> None:
+    async def write(self, blocks: Mapping[bytes, Pieces]) -> None:
         """Returns once they are written, those that can be; a block that is there already stays where it is."""
         extents = {
             name: extent
             for name, data in blocks.items()
-            if (extent := self.log.put(name, len(data))) is not None
+            if (extent := self.log.put(name, sum(map(len, data)))) is not None
         }
         places = [(extent, blocks[name]) for name, extent in extents.items()]
         if places and not await self._do(lambda: self._write(places)):
@@ -65,13 +67,13 @@ class Disk:
     async def _do(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _write(self, places: Sequence[tuple[Extent, bytes]]) -> bool:
+    def _write(self, places: Sequence[tuple[Extent, Pieces]]) -> bool:
         try:
             if self._file is None:
                 self._directory.mkdir(parents=True, exist_ok=True)
                 self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - it is kept
             number = self._file.fileno()
-            return all(os.pwrite(number, data, extent.offset) == extent.size for extent, data in places)
+            return all(os.pwritev(number, data, extent.offset) == extent.size for extent, data in places)
         except OSError as error:
             log.warning("blocks cannot be kept on disk", directory=str(self._directory), error=str(error))
             return False
