@@ -9,13 +9,12 @@ import json
 import sys
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any
-
-from typer import Option
+from typing import Any
 
 from xpod.cli.bench.figures import percentile
 from xpod.cli.chaos.load import Ended, Load
-from xpod.cli.chaos.opening import ChaosDataOption, ComposeOption, Wanted, opened
+from xpod.cli.chaos.opening import Wanted, opened
+from xpod.cli.chaos.options import ChaosDataOption, ComposeOption, MinutesOption, SeedOption, StreamsOption
 from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.target import Target
 from xpod.cli.chaos.trial import fault_free, grown
@@ -58,11 +57,9 @@ class Calm:
 
 
 def calm(  # noqa: PLR0917
-    minutes: Annotated[float, Option("--minutes", envvar="XPOD_MINUTES", min=0.0, help="For so long.")] = 5.0,
-    streams: Annotated[
-        int, Option("--streams", envvar="XPOD_STREAMS", min=1, help="Streams at any time.")
-    ] = 16,
-    seed: Annotated[int, Option("--seed", envvar="XPOD_SEED", help="Of requests.")] = 0,
+    minutes: MinutesOption = 5.0,
+    streams: StreamsOption = 16,
+    seed: SeedOption = 0,
     model: ModelOption = DEFAULT_MODEL,
     dtype: DtypeOption = "auto",
     data: ChaosDataOption = None,

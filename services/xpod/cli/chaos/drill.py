@@ -14,7 +14,8 @@ from typing import Annotated, get_args
 from rich.console import Console
 from typer import Option
 
-from xpod.cli.chaos.opening import ChaosDataOption, ComposeOption, Wanted, opened
+from xpod.cli.chaos.opening import Wanted, opened
+from xpod.cli.chaos.options import ChaosDataOption, ComposeOption, SeedOption, StreamsOption
 from xpod.cli.chaos.report import as_table, summary
 from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.target import FOLLOWER, LEADER, POD, Signal
@@ -44,8 +45,8 @@ def drill(  # noqa: PLR0917
         str, Option("--phases", envvar="XPOD_PHASES", help="When: what most streams are doing.")
     ] = ",".join(PHASES),
     trials: Annotated[int, Option("--trials", envvar="XPOD_TRIALS", min=1, help="Trials of each.")] = 3,
-    streams: Annotated[int, Option("--streams", envvar="XPOD_STREAMS", min=1, help="Streams in flight.")] = 8,
-    seed: Annotated[int, Option("--seed", envvar="XPOD_SEED", help="Of requests, victims and moments.")] = 0,
+    streams: StreamsOption = 8,
+    seed: SeedOption = 0,
     restart: Annotated[
         bool | None,
         Option(

@@ -23,6 +23,7 @@ from xpod.cli.chaos.local_pod import LocalPod
 from xpod.cli.chaos.namespaces import Namespaces, require_root
 from xpod.cli.chaos.network_faults import FAULTS, LASTING, Case, disturbed
 from xpod.cli.chaos.network_pod import CLIENTS, network_pod
+from xpod.cli.chaos.options import SeedOption, StreamsOption
 from xpod.cli.chaos.oracle import Verdict, compare
 from xpod.cli.chaos.requests import MAX_TOKENS, Body, requests
 from xpod.cli.chaos.streams import Streams
@@ -72,9 +73,9 @@ def network(  # noqa: PLR0917
     ),
     faults: Annotated[str, Option("--faults", help="What the network does to them.")] = ",".join(FAULTS),
     trials: Annotated[int, Option("--trials", min=1, help="Trials of each.")] = 1,
-    streams: Annotated[int, Option("--streams", min=1, help="Streams in flight.")] = 8,
+    streams: StreamsOption = 8,
     seconds: Annotated[float, Option("--seconds", min=0.1, help="How long a member is cut off.")] = 3.0,
-    seed: Annotated[int, Option("--seed", help="Of requests, victims and moments.")] = 0,
+    seed: SeedOption = 0,
     model: ModelOption = DEFAULT_MODEL,
     dtype: DtypeOption = "auto",
     as_json: JsonOption = False,

@@ -9,9 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-from typer import Option
 
 from xpod.cli.chaos.compose_pod import ComposePod
 from xpod.cli.chaos.local_pod import LocalPod
@@ -21,20 +18,6 @@ from xpod.cli.own_pod import OwnPod, own_pod
 from xpod.cli.state import read_state
 
 NATS_NODES = 3
-
-ChaosDataOption = Annotated[
-    Path | None,
-    Option("--data", envvar="XPOD_DATA", help="Hit the pod that runs here; where none runs, one of its own."),
-]
-ComposeOption = Annotated[
-    Path | None,
-    Option(
-        "--compose",
-        envvar="XPOD_COMPOSE",
-        metavar="DIR|FILE",
-        help="Hit the containers of docker compose there.",
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from typer import Option
 
 from xpod.cli.chaos.load import Load
 from xpod.cli.chaos.meter import Meter
-from xpod.cli.chaos.opening import ChaosDataOption, ComposeOption, Wanted, opened
+from xpod.cli.chaos.opening import Wanted, opened
+from xpod.cli.chaos.options import ChaosDataOption, ComposeOption, MinutesOption, SeedOption, StreamsOption
 from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.storm_report import Storm, summary, tables
 from xpod.cli.chaos.strikes import Strikes, rage
@@ -30,17 +31,13 @@ WIDTH = 140
 
 
 def storm(  # noqa: PLR0917
-    minutes: Annotated[
-        float, Option("--minutes", envvar="XPOD_MINUTES", min=0.0, help="Faults for so long.")
-    ] = 10.0,
-    streams: Annotated[
-        int, Option("--streams", envvar="XPOD_STREAMS", min=1, help="Streams at any time.")
-    ] = 16,
+    minutes: MinutesOption = 10.0,
+    streams: StreamsOption = 16,
     every: Annotated[
         float,
         Option("--every", envvar="XPOD_EVERY", min=0.1, help="Seconds from fault to fault, on average."),
     ] = 3.0,
-    seed: Annotated[int, Option("--seed", envvar="XPOD_SEED", help="Of requests, victims and moments.")] = 0,
+    seed: SeedOption = 0,
     model: ModelOption = DEFAULT_MODEL,
     dtype: DtypeOption = "auto",
     data: ChaosDataOption = None,
