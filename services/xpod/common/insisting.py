@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from xpod_runtime.errors import BusError, DeadlineExceeded, Disconnected, NoResponders, XpodError
 
 T = TypeVar("T")
-AGAIN_SECONDS = 0.5
+AGAIN_SECONDS = 0.35
+"""Until the second question; then twice as long each time, so that who is only slow is not given ever more to do."""
 RECONNECT_SECONDS = 0.05
 
 
@@ -31,7 +32,7 @@ async def insist(
     `over`'s result once it has one, the last passing failure once `timeout` seconds are gone, and what `ask` raises
     besides.
     """
-    deadline = time.monotonic() + timeout
+    deadline, again = time.monotonic() + timeout, AGAIN_SECONDS
     asking: set[asyncio.Task[T]] = set()
     failure: BusError = DeadlineExceeded("no time to ask in")
     try:
@@ -42,13 +43,14 @@ async def insist(
             elif not asking:
                 raise failure
             waited: set[asyncio.Future[Any]] = {over, *asking}
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED, timeout=AGAIN_SECONDS)
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED, timeout=again)
+            again *= 2
             for one in [one for one in asking if one.done()]:
                 asking.discard(one)
                 try:
                     return one.result()
                 except (NoResponders, Disconnected) as error:
-                    failure = error
+                    failure, again = error, AGAIN_SECONDS
                     if not there():
                         raise
                     await asyncio.wait({over}, timeout=RECONNECT_SECONDS)
