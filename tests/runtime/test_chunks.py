@@ -92,7 +92,7 @@ def test_an_opening_beyond_the_limit_is_refused() -> None:
 
 
 MESSAGE = FetchBlocks((bytes(range(256)) * 40,))
-QUICK = Limits(patience=0.2)
+QUICK = Limits(patience=0.5)
 
 
 def buses(plan: FaultPlan, limits: Limits = QUICK) -> tuple[LocalFabric, LocalBus, LocalBus]:
