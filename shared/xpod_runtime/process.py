@@ -10,6 +10,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -24,7 +25,8 @@ from xpod_runtime.errors import BusError, ConfigError, XpodError
 from xpod_runtime.frames import frames_of
 from xpod_runtime.nats_bus import NatsBus
 
-GC_THRESHOLDS = (10_000, 50, 50)
+GC_THRESHOLDS = (10_000, 20, 20)
+SLOW_COLLECTION = 0.1
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 C = TypeVar("C", bound=ServiceConfig)
 Make = Callable[[C, Bus, Bus], Actor]
@@ -109,6 +111,21 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    gc.callbacks.append(SlowCollections())
+
+
+class SlowCollections:
+    """Tells of collections that held everything up: what is rarely collected takes long when it is."""
+
+    def __init__(self) -> None:
+        self._began = 0.0
+
+    def __call__(self, phase: str, info: dict[str, int]) -> None:
+        """As `gc.callbacks` are called."""
+        if phase == "start":
+            self._began = time.perf_counter()
+        elif (took := time.perf_counter() - self._began) > SLOW_COLLECTION:
+            log.warning("garbage collection took long", seconds=round(took, 3), **info)
 
 
 async def _before(stop: asyncio.Event, task: asyncio.Task[NatsBus]) -> bool:

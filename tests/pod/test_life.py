@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,3 +210,24 @@ async def test_a_worker_that_reconnects_a_moment_later_is_not_lost(oracle_dirs: 
         bus.reconnect()
         assert begun + [output async for output in session] == whole
         assert session.recoveries == 0
+
+
+async def test_a_session_that_is_over_is_freed_without_the_collector(
+    oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of them would hold a router up for a second once the collector comes."""
+    monkeypatch.setattr(gc, "collect", lambda *_: 0)  # idle workers call it
+    async with running_pod(LocalFabric(), oracle_dirs["plain"], silence_timeout=0.2) as pod:
+        sessions = pod.router.engine._sessions
+        gc.disable()
+        try:
+            body = {"prompt": PROMPT, "max_tokens": 8, "stream": True}
+            async with httpx.AsyncClient() as client:
+                await client.post(f"{pod.url()}/v1/completions", json=body, timeout=LIMIT)
+            (over,) = map(weakref.ref, sessions.values())
+            sessions.clear()
+            async with asyncio.timeout(LIMIT):
+                while over() is not None:
+                    await pod.router.view.changed(0.05)
+        finally:
+            gc.enable()

@@ -21,13 +21,17 @@ class Readers:
     def __init__(self, forsaken: Callable[[], Awaitable[None]]) -> None:
         self._said: list[Item] = []
         self._queues: list[asyncio.Queue[Item]] = []
-        self._forsaken = forsaken
+        self._forsaken: Callable[[], Awaitable[None]] | None = forsaken
 
     def say(self, item: Item) -> None:
-        """The next token, or the end, to everybody who reads or will."""
+        """The next token, or the end, to everybody who reads or will; who began this is let go with the end."""
         self._said.append(item)
         for queue in self._queues:
             queue.put_nowait(item)
+        if not isinstance(item, Token):
+            self._forsaken = (
+                None  # else a session and its readers would hold each other until a collector comes
+            )
 
     def begin(self) -> asyncio.Queue[Item]:
         queue: asyncio.Queue[Item] = asyncio.Queue()
@@ -40,5 +44,5 @@ class Readers:
         """Whoever had `queue` reads no more."""
         if queue in self._queues:
             self._queues.remove(queue)
-            if not self._queues:
+            if not self._queues and self._forsaken is not None:
                 await self._forsaken()
