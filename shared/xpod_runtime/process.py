@@ -111,7 +111,8 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    gc.callbacks.append(SlowCollections())
+    if not any(isinstance(callback, SlowCollections) for callback in gc.callbacks):
+        gc.callbacks.append(SlowCollections())
 
 
 class SlowCollections:

@@ -54,6 +54,7 @@ class Service(Actor):
         self, experts: int, moe_layers: tuple[int, ...], sort: Sort = sort_pairs
     ) -> ExpertDirectory:
         """Keep a directory of who holds which expert; call it before `open_view`."""
+        assert "expert" in self.watches, "who is not watched is not trusted"
         directory = ExpertDirectory(experts, moe_layers, self.view.trusts, sort)
         self.view.listen(directory.on_member)
         await self.listen(subjects.holdings(self.pod), control=True, handler=directory.on_holdings)

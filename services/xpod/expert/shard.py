@@ -41,7 +41,7 @@ class Expert(Service):
     """Holds experts, serves calls."""
 
     kind = "expert"
-    watches = ()
+    watches = ("expert",)
     config: ExpertConfig
 
     def __init__(self, config: ExpertConfig, data: Bus, control: Bus) -> None:
