@@ -38,6 +38,7 @@ class NatsStore(Store):
         self._client = client
         self._js: JetStreamContext = client.jetstream(timeout=ANSWER_SECONDS)
         self._name, self._lifetime = name, lifetime
+        self._stream = f"KV_{name}"
         self._bucket: KeyValue | None = None
         self._opening = asyncio.Lock()
 
@@ -67,28 +68,27 @@ class NatsStore(Store):
         return await self._ask(claim)
 
     async def below(self, prefix: str) -> dict[str, Message]:
-        async def below(bucket: KeyValue) -> dict[str, Message]:
-            found = {}
-            watcher = await bucket.watch(f"{prefix}.>", ignore_deletes=True)
-            try:
-                while (entry := await watcher.updates(timeout=ANSWER_SECONDS)) is not None:  # type: ignore[no-untyped-call]
-                    found[entry.key.removeprefix(prefix + ".")] = _message(entry.key, entry.value)
-            finally:
-                await watcher.stop()  # type: ignore[no-untyped-call]
-            return found
+        """Key by key: a watcher would leave a consumer behind, and waits for ever for what is dropped meanwhile."""
+        start = f"$KV.{self._name}.{prefix}."
 
-        return await self._ask(below)
+        async def keys(_: KeyValue) -> list[str]:
+            info = await self._js.stream_info(self._stream, subjects_filter=start + ">")
+            return [subject.removeprefix(start) for subject in info.state.subjects or ()]
+
+        found = await self._ask(keys)
+        entries = await asyncio.gather(*(self.get(f"{prefix}.{key}") for key in found))
+        return {key: entry.message for key, entry in zip(found, entries, strict=True) if entry is not None}
 
     async def leader(self) -> str:
         async def leader(_: KeyValue) -> str:
-            cluster = (await self._js.stream_info(f"KV_{self._name}")).cluster
+            cluster = (await self._js.stream_info(self._stream)).cluster
             return (cluster.leader or "") if cluster is not None else ""
 
         return await self._ask(leader)
 
     async def drop(self, prefix: str) -> None:
         async def drop(_: KeyValue) -> bool:
-            return await self._js.purge_stream(f"KV_{self._name}", subject=f"$KV.{self._name}.{prefix}.>")
+            return await self._js.purge_stream(self._stream, subject=f"$KV.{self._name}.{prefix}.>")
 
         await self._ask(drop)
 

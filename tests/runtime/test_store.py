@@ -71,6 +71,23 @@ async def test_keys_below_a_prefix_are_read_and_dropped_together(make_store: Mak
     assert await store.get("s2.0") is not None
 
 
+async def test_what_changes_while_it_is_read_is_there_or_not(make_store: MakeStore) -> None:
+    """And over a thousand times: JetStream keeps that many consumers at most, were there one each time."""
+    mine, yours = make_store(), make_store()
+    written = {f"{number}": Ack(f"{number}") for number in range(3)}
+
+    async def write() -> None:
+        while True:
+            for key, message in written.items():
+                await mine.put(f"s1.{key}", message)
+            await mine.drop("s1")
+
+    writing = asyncio.create_task(write())
+    for _ in range(1100):
+        assert (await yours.below("s1")).items() <= written.items()
+    writing.cancel()
+
+
 async def test_without_jetstream_a_store_says_so(tmp_path: Path) -> None:
     async with running_broker(tmp_path, jetstream=False) as broker:
         bus = await NatsBus.connect(broker.url, "one", wait=10)
