@@ -13,6 +13,7 @@ CONTROL = ".control"
 """A member's connections are named after it, and after it with this."""
 CONNECTIONS = 2
 LATE_INTERVALS = 1.1
+WAITED_SECONDS = 0.25
 LATE_TIMES = 6.0
 LATENESS_SHARE = 1 / 64
 MOST_LATE = 1.0
@@ -64,12 +65,13 @@ class Membership:
     """The table. Most methods return the changes that they made.
 
     A member is expected to be heard every `interval`. One that is late is asked (`doubtful`), because a busy machine is
-    late too: how late heartbeats come here, on average, is added to all patience. Two unanswered questions are a
-    verdict, and a heartbeat undoes it. Where nobody asks, silence alone is judged: by `suspect_after` and
-    `down_after` seconds, or as many intervals where those are longer than a second.
+    late too: how late heartbeats come here, on average, is added to all patience. One that somebody waits for in vain
+    (`waited_for`) is asked before it is late. Two unanswered questions are a verdict, and a heartbeat undoes it. Where
+    nobody asks, silence alone is judged: by `suspect_after` and `down_after` seconds, or as many intervals where those
+    are longer than a second.
     """
 
-    interval: float = 0.5
+    interval: float = 1.0
     suspect_after: float = 2.5
     down_after: float = 6.0
     forget_after: float = 60.0
@@ -136,6 +138,16 @@ class Membership:
         """
         return [member for member in self._judged() if now - member.heard > self._late]
 
+    def waited_for(self, name: str, now: float) -> Member | None:
+        """The member, if it is worth asking because somebody waits for it: it was not heard a moment ago."""
+        known = self.members.get(name)
+        recent = WAITED_SECONDS + LATE_TIMES * self.lateness
+        return known if known and _is_judged(known) and now - known.heard > recent else None
+
+    def unsure(self, name: str) -> bool:
+        """Has it left a question unanswered, and not been heard since?"""
+        return name in self._unanswered
+
     def next_look(self, now: float) -> float:
         """Seconds until somebody may be doubtful, at most an interval; 0 while somebody is."""
         heard = min((member.heard for member in self._judged()), default=now)
@@ -146,7 +158,7 @@ class Membership:
         return LATE_INTERVALS * self.interval + LATE_TIMES * self.lateness
 
     def _judged(self) -> list[Member]:
-        return [member for member in self.members.values() if member.state in ("up", "suspect", "draining")]
+        return [member for member in self.members.values() if _is_judged(member)]
 
     def answered(self, name: str, incarnation: str, now: float) -> list[Change]:
         """It lives; it only had no time for a heartbeat."""
@@ -217,3 +229,7 @@ class Membership:
         if known is not None and known.state == member.state and not reborn:
             return []
         return [Change(member, known.state if known else None, reason, reborn)]
+
+
+def _is_judged(member: Member) -> bool:
+    return member.state in ("up", "suspect", "draining")

@@ -41,7 +41,7 @@ class ServiceConfig(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on, 0 for a free one")] = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
-    heartbeat: Annotated[float, Field(gt=0, description="seconds between heartbeats")] = 0.5
+    heartbeat: Annotated[float, Field(gt=0, description="seconds between heartbeats")] = 1.0
     data: Annotated[Path, Field(description="directory for all that is kept")] = Path(".xpod")
     frames: Annotated[str, Field(description="directory in memory, shared by the processes of a host")] = ""
     threads: Annotated[int, Field(ge=1, description="compute threads")] = 1

@@ -23,6 +23,7 @@ from xpod.supervisor.supervisor import Supervisor, SupervisorConfig
 from xpod_proto import SamplingSpec
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
+from xpod_runtime.fault_plan import Fault, FaultPlan, Rule
 from xpod_runtime.local_bus import LocalBus, LocalFabric
 from xpod_runtime.nats_bus import NatsBus
 
@@ -125,6 +126,14 @@ class Pod:
         session = await self.router.engine.open(list(prompt), sampling)
         async with asyncio.timeout(LIMIT):
             return [output async for output in session]
+
+
+def cut(member: str, way: str) -> FaultPlan:
+    """Rules by which a member hears nobody (deaf), is heard by nobody (mute), or both."""
+    names = (member, f"{member}.control")
+    deaf = [Rule(Fault.DROP, target=name) for name in names]
+    mute = [Rule(Fault.DROP, source=name) for name in names]
+    return FaultPlan({"deaf": deaf, "mute": mute, "cut off": deaf + mute}[way])
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pod.harness import LIMIT, Pod, Shape, first, greedy, running_pod
+from pod.harness import LIMIT, Pod, Shape, cut, first, greedy, running_pod
 from xpod.common.view import PodView
 from xpod_policy.membership import Change
 from xpod_runtime.local_bus import LocalFabric
@@ -67,3 +67,22 @@ async def test_a_killed_member_is_down_at_once_on_a_real_server(
     async with running_pod(nats, oracle_dirs["plain"], Shape(decode=2, router=2), heartbeat=60.0) as pod:
         await pod.crash(name)
         await seen(pod, name, "down")
+
+
+@pytest.mark.parametrize("kind", ["decode", "expert", "mempool"])
+async def test_who_hangs_while_somebody_waits_is_down_without_a_late_heartbeat(
+    oracle_dirs: dict[str, Path], kind: str
+) -> None:
+    """By streams, expert calls and what is asked of MemPool."""
+    fabric = LocalFabric()
+    shape = Shape(decode=2, expert=2, mempool=2)
+    async with running_pod(fabric, oracle_dirs["plain"], shape) as pod:
+        for member in pod.members.values():
+            member.view.table.interval = 60.0
+        fabric.plan = cut(f"{kind}-0", "cut off")
+        streams = [pod.generate([*PROMPT, number], greedy(60, ignore_eos=True)) for number in range(4)]
+        assert {len(tokens) for tokens in await asyncio.gather(*streams)} == {60}
+        watching = [member.view for member in pod.members.values() if kind in member.watches]
+        async with asyncio.timeout(LIMIT):
+            while all(view.table.members[f"{kind}-0"].alive for view in watching):
+                await pod.router.view.changed(0.05)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from pod.harness import KINDS, LIMIT, Pod, Shape, running_pod
+from pod.harness import KINDS, LIMIT, Pod, Shape, cut, running_pod
 from xpod.attention.worker import Worker
 from xpod.mempool.node import MemPool
 from xpod.mempool.tiers import Tiers
@@ -113,7 +113,7 @@ class Case:
 EVERYTHING, ANSWERS = (">",), ("_INBOX.>",)
 TOKEN_EVENTS, CALLS = ("test.v1.tokens.*",), ("test.v1.expert.*.calls",)
 CONTROL = tuple(
-    f"test.v1.{subject}" for subject in ("heartbeat", "hello", "holdings", "placement", "probe.*", "down")
+    f"test.v1.{subject}" for subject in ("heartbeat.*", "hello", "holdings", "placement", "probe.*", "down")
 )
 DISTURBED = [
     *(Case(Fault.DELAY, who=f"{kind}-0") for kind in KINDS),
@@ -146,14 +146,6 @@ async def test_streams_on_a_disturbed_network(bench: Bench, case: Case) -> None:
 def hits(plan: FaultPlan) -> int:
     """Messages that met with a fault."""
     return sum(rule.hits for rule in plan.rules)
-
-
-def cut(member: str, way: str) -> FaultPlan:
-    """Rules by which a member hears nobody (deaf), is heard by nobody (mute), or both."""
-    names = (member, f"{member}.control")
-    deaf = [Rule(Fault.DROP, target=name) for name in names]
-    mute = [Rule(Fault.DROP, source=name) for name in names]
-    return FaultPlan({"deaf": deaf, "mute": mute, "cut off": deaf + mute}[way])
 
 
 async def seen(pod: Pod, by: Iterable[str], names: Iterable[str], *states: str) -> None:

@@ -210,6 +210,39 @@ def test_who_is_late_is_asked_and_two_unanswered_questions_are_a_verdict() -> No
     assert told(table.heartbeat("d1", "i1", "up", {}, 9.0)) == [("down", "up", "i1", "heartbeat")]
 
 
+@pytest.mark.parametrize(
+    ("state", "silence", "asked"),
+    [
+        ("up", 0.2, False),
+        ("up", 0.3, True),
+        ("suspect", 0.3, True),
+        ("starting", 5.0, False),
+        ("down", 5.0, False),
+    ],
+)
+def test_who_is_waited_for_is_asked_before_it_is_late(state: State, silence: float, asked: bool) -> None:
+    table = Membership()
+    table.hello(member("i1", state))
+    assert table.doubtful(0.3) == []
+    assert (table.waited_for("d1", silence) is not None) == asked
+    assert table.waited_for("nobody", silence) is None
+
+
+def test_it_is_unsure_from_an_unanswered_question_to_the_next_word_or_the_verdict() -> None:
+    table = known()
+    assert not table.unsure("d1")
+    for ended in (
+        lambda: table.answered("d1", "i1", 1.0),
+        lambda: table.heartbeat("d1", "i1", "up", {}, 1.1),
+        lambda: table.reconnected(1.2),
+        lambda: table.unanswered("d1", "i1", 1.3),
+    ):
+        table.unanswered("d1", "i1", 0.9)
+        assert table.unsure("d1")
+        ended()
+        assert not table.unsure("d1")
+
+
 def test_an_answer_ends_all_doubt() -> None:
     table = known()
     table.unanswered("d1", "i1", 1.8)

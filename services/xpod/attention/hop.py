@@ -218,6 +218,7 @@ class Hop:
         due = [(ticket, call) for ticket, call in self._calls.items() if call.hedge_at <= now]
         for ticket, call in due:
             exchange, waited = call.exchange, now - call.posted
+            self._directory.doubt(call.part.shard)
             if call.hedges:  # their answers, or what was asked, may have been lost with a server
                 self._ask_anew(call)
                 continue

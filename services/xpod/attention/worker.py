@@ -53,7 +53,7 @@ REMEMBERED = 1024
 JUST_ENDED = 64
 RESTS_AFTER = 2
 """Looks of an idle thread that find nothing new before memory is given back."""
-BEATS_PER_LIST = 4
+BEATS_PER_LIST = 2
 """Heartbeats from one list of running sessions to the next."""
 
 

@@ -33,6 +33,8 @@ class ExpertDirectory:
         self._listeners: list[Callable[[], None]] = []
         self._mourners: list[Callable[[str], None]] = []
         self._change = asyncio.Condition()
+        self.doubt: Callable[[str], None] = lambda shard: None
+        """Tells, from any thread, that a shard lets us wait."""
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every change."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
@@ -56,6 +57,12 @@ class Service(Actor):
         """Keep a directory of who holds which expert; call it before `open_view`."""
         assert "expert" in self.watches, "who is not watched is not trusted"
         directory = ExpertDirectory(experts, moe_layers, self.view.trusts, sort)
+        loop = asyncio.get_running_loop()
+
+        def doubt(shard: str) -> None:
+            loop.call_soon_threadsafe(self.view.doubt, shard)
+
+        directory.doubt = doubt
         self.view.listen(directory.on_member)
         await self.listen(subjects.holdings(self.pod), control=True, handler=directory.on_holdings)
         return directory

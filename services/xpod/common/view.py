@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count
 from typing import cast
 
 import structlog
@@ -34,7 +35,7 @@ class PodView:
     """
 
     def __init__(
-        self, bus: Bus, pod: str, *, interval: float = 0.5, kinds: Sequence[str] = subjects.KINDS
+        self, bus: Bus, pod: str, *, interval: float = 1.0, kinds: Sequence[str] = subjects.KINDS
     ) -> None:
         self._bus = bus
         self._pod = pod
@@ -86,8 +87,7 @@ class PodView:
                 if changes := self.table.tick(now):
                     await self._tell(changes)
                 for member in self.table.doubtful(now):
-                    if member.name not in self._probing:
-                        self._probing[member.name] = asyncio.create_task(self._probe(member))
+                    self._begin_probe(member)
         finally:
             for task in self._probing.values():
                 task.cancel()
@@ -127,22 +127,39 @@ class PodView:
     def _reconnected(self) -> None:
         self.table.reconnected(time.monotonic())
 
+    def doubt(self, name: str) -> None:
+        """You wait for that member in vain: ask it whether it lives, unless it was heard a moment ago."""
+        member = self.table.waited_for(name, time.monotonic())
+        if member is not None:
+            self._begin_probe(member)
+
+    def _begin_probe(self, member: Member) -> None:
+        if member.name not in self._probing:
+            self._probing[member.name] = asyncio.create_task(self._probe(member))
+
     async def _probe(self, member: Member) -> None:
-        """Ask a late member whether it lives. What only says that we cannot ask says nothing about it."""
+        """Ask a member whether it lives, until it answers or there is a verdict."""
+        try:
+            while await self._ask_once(member) and self.table.unsure(member.name):
+                pass
+        finally:
+            del self._probing[member.name]
+
+    async def _ask_once(self, member: Member) -> bool:
+        """Takes in whether it answered. False where we could not ask, which says nothing about it."""
         name, patience = member.name, self.table.patience
         asked = time.monotonic()
         try:
             await self._bus.request(subjects.probe(self._pod, name), Probe(""), timeout=patience)
         except (Disconnected, BusClosed):
-            changes = []
+            return False
         except XpodError:  # it may only be about to connect again
             await asyncio.sleep(max(0.0, asked + patience - time.monotonic()))
             changes = self.table.unanswered(name, member.incarnation, time.monotonic())
         else:
             changes = self.table.answered(name, member.incarnation, time.monotonic())
-        finally:
-            del self._probing[name]
         await self._tell(changes)
+        return True
 
     def usable(self, kind: str) -> list[Member]:
         """Members of a kind that may be given work of this pod's model."""
@@ -174,9 +191,16 @@ class PodView:
         waiting = self._awaited.setdefault(name, set())
         waiting.add(fell)
         subject = subjects.mailbox(self._pod, kind, name)
+        questions = count()
+
+        async def ask(left: float) -> Message:
+            if next(questions):
+                self.doubt(name)
+            return await bus.request(subject, message, timeout=left)
+
         try:
             return await insist(
-                lambda left: bus.request(subject, message, timeout=left),
+                ask,
                 timeout=timeout,
                 over=fell,
                 there=lambda: self.trusts(name),

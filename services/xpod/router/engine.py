@@ -36,6 +36,7 @@ from xpod_proto import (
 
 log = structlog.get_logger(__name__)
 
+LOOK_SECONDS = 0.1
 ENDED_SECONDS = 30.0
 """A client that lost its connection at the very end may come back for so long."""
 
@@ -154,6 +155,17 @@ class RouterEngine:
             if session.done and now() - session.ended > keep:
                 del self._sessions[id]
         return list(self._sessions.values())
+
+    async def watch_silences(self) -> None:
+        """Look after sessions whose worker says nothing, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._look_after_silent_ones()
+
+    def _look_after_silent_ones(self) -> None:
+        moment = now()
+        for session in list(self._sessions.values()):
+            session.look(moment)
 
     # what others ask
 

@@ -108,6 +108,7 @@ class Router(Service):
             limit=config.max_sessions,
             keep=config.keep,
         )
+        self.permanent("silences", self.engine.watch_silences)
         self.permanent("journal", lambda: journal.watch(self.engine.remembered))
         await self.listen(subjects.running(self.pod), handler=self._on_running)
         self.view.listen(self.engine.member_changed)

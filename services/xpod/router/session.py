@@ -137,7 +137,6 @@ class LiveSession:
         else:
             self._holder = found.worker
             self._apply(self._machine.open(found.tokens, found.epoch + 1))
-        self._spawn(self._watch())
 
     async def _forsaken(self) -> None:
         if not self.facts.lasting:
@@ -179,13 +178,15 @@ class LiveSession:
     def on_lost(self, worker: str, reason: str) -> None:
         self._apply(self._machine.worker_lost(worker, reason))
 
-    async def _watch(self) -> None:
-        """Ask a worker that has been silent for long."""
-        patience = self._around.patience
-        while not self.done:
-            await asyncio.sleep(patience.silence / 4)
-            if time.monotonic() - self._heard > patience.silence:
-                self.ask()
+    def look(self, now: float) -> None:
+        """Has the worker been silent for long? First we ask whether it lives, later what it has said."""
+        silence = now - self._heard
+        if self.done or self.worker is None:
+            return
+        if silence > self._around.patience.silence:
+            self.ask()
+        elif silence > self._around.patience.doubt:
+            self._around.view.doubt(self.worker)
 
     def ask(self) -> None:
         """Has the worker said something that did not arrive?"""

@@ -11,12 +11,14 @@ from xpod_runtime.bus import Bus
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds: without any worker, in the queue for a busy one, before a silent one is asked, for an answer."""
+    """Seconds: without any worker, in the queue for a busy one, before a silent one is asked what it said, for an
+    answer, before a silent one is asked whether it lives."""
 
     place: float = 30.0
     queue: float = 600.0
     silence: float = 2.0
     answer: float = 2.0
+    doubt: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
