@@ -39,8 +39,7 @@ class BlockStore(Generic[B]):
 
     def put(self, name: bytes, block: B) -> dict[bytes, B]:
         """Store a block; returns those that had to leave, which for one over the whole budget is the block itself."""
-        if name in self._blocks:
-            self._blocks.move_to_end(name)
+        if self.touch(name):
             return {}
         if block.nbytes > self.budget:
             return {name: block}
@@ -63,6 +62,13 @@ class BlockStore(Generic[B]):
         self.hits += 1
         self._blocks.move_to_end(name)
         return block
+
+    def touch(self, name: bytes) -> bool:
+        """Is it here? It is the most recently used then."""
+        if name in self._blocks:
+            self._blocks.move_to_end(name)
+            return True
+        return False
 
     def present(self, names: Iterable[bytes]) -> list[bool]:
         """Which of these are here, without touching their order."""

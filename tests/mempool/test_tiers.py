@@ -67,6 +67,17 @@ async def test_a_block_that_is_here_is_not_kept_twice(tiers: Tiers) -> None:
     assert tiers.counts()["blocks"] == 3
 
 
+async def test_what_was_given_out_stays_while_its_memory_is_used_again(tiers: Tiers) -> None:
+    await tiers.put(named(1, 2))
+    given = await tiers.get([b"\x01", b"\x02"])
+    used = {id(tiers._memory.get(name).data) for name in given}  # type: ignore[union-attr]
+    await tiers.put(named(3, 4))
+    await tiers.put(named(5, 6))
+    assert used == {id(tiers._memory.get(name).data) for name in named(5, 6)}  # type: ignore[union-attr]
+    assert given == named(1, 2)
+    assert await tiers.get([bytes([number]) for number in range(1, 7)]) == named(1, 2, 3, 4, 5, 6)
+
+
 async def test_two_who_ask_at_once_both_get_it(tiers: Tiers) -> None:
     await tiers.put(named(1, 2, 3))
     assert await asyncio.gather(tiers.get([b"\x01"]), tiers.get([b"\x01"])) == [named(1), named(1)]

@@ -17,9 +17,10 @@ from typing import BinaryIO, TypeVar
 import structlog
 
 from xpod_policy.block_log import BlockLog, Extent
+from xpod_proto.tensor import Buffer
 
 T = TypeVar("T")
-Pieces = Sequence[bytes]
+Pieces = Sequence[Buffer]
 """A block's bytes, one piece behind the other."""
 log = structlog.get_logger(__name__)
 

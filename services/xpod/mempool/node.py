@@ -62,7 +62,7 @@ class MemPool(Service):
 
     @handles(StoreBlocks)
     async def on_store(self, message: StoreBlocks) -> Message:
-        blocks = {b.name: Stored(b.tokens, b.checksum, bytes(b.data.data)) for b in message.blocks}
+        blocks = {b.name: Stored(b.tokens, b.checksum, b.data.data) for b in message.blocks}
         for name, block in blocks.items():
             if not block.sound:
                 raise Corrupt(f"block {name.hex()} arrived damaged")

@@ -12,19 +12,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xpod.mempool.buffers import Buffers
 from xpod.mempool.disk import Disk
 from xpod_policy.block_store import BlockStore
+from xpod_proto.tensor import Buffer
 
 _HEAD = struct.Struct("<II")  # tokens, checksum
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A block of its own: not a view into the message that brought it."""
+    """A block."""
 
     tokens: int
     checksum: int
-    data: bytes
+    data: Buffer
 
     @property
     def nbytes(self) -> int:
@@ -34,7 +36,7 @@ class Stored:
     def sound(self) -> bool:
         return zlib.crc32(self.data) == self.checksum
 
-    def pieces(self) -> tuple[bytes, bytes]:
+    def pieces(self) -> tuple[bytes, Buffer]:
         """What a file holds of it, in two pieces, because a copy to join them costs as much as to write them."""
         return _HEAD.pack(self.tokens, self.checksum), self.data
 
@@ -48,11 +50,25 @@ class Stored:
         return block if block.sound else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept(Stored):
+    """In memory that will be used again."""
+
+    data: bytearray
+
+    def copy(self) -> Stored:
+        return Stored(self.tokens, self.checksum, bytes(self.data))
+
+
 class Tiers:
-    """At most `memory_bytes` of blocks in memory and `disk_bytes` in a file in `directory`."""
+    """At most `memory_bytes` of blocks in memory and `disk_bytes` in a file in `directory`.
+
+    What goes in and what comes out is copied: the memory of a block that left is soon another's.
+    """
 
     def __init__(self, memory_bytes: int, disk_bytes: int, directory: Path) -> None:
-        self._memory: BlockStore[Stored] = BlockStore(memory_bytes)
+        self._memory: BlockStore[_Kept] = BlockStore(memory_bytes)
+        self._buffers = Buffers()
         self._disk = Disk(directory, disk_bytes)
         self._disk_hits = 0
 
@@ -71,16 +87,20 @@ class Tiers:
 
     async def put(self, blocks: Mapping[bytes, Stored]) -> None:
         """Keep them; what leaves memory for them is on disk once this returns."""
-        leaving: dict[bytes, Stored] = {}
+        leaving: dict[bytes, _Kept] = {}
         for name, block in blocks.items():
-            if name not in self._disk:
-                leaving |= self._memory.put(name, block)
+            if name not in self._disk and not self._memory.touch(name):
+                kept = _Kept(block.tokens, block.checksum, self._buffers.filled(block.data))
+                leaving |= self._memory.put(name, kept)
         if leaving:
             await self._disk.write({name: block.pieces() for name, block in leaving.items()})
+        for left in leaving.values():
+            self._buffers.give_back(left.data)
 
     async def get(self, names: Sequence[bytes]) -> dict[bytes, Stored]:
         """Those that are here, in the order of `names`."""
-        found = {name: self._memory.get(name) for name in names}
+        kept = {name: self._memory.get(name) for name in names}
+        found = {name: None if block is None else block.copy() for name, block in kept.items()}
         raw = await self._disk.take([name for name, block in found.items() if block is None])
         read = {name: block for name, data in raw.items() if (block := Stored.from_bytes(data)) is not None}
         self._disk_hits += len(read)
