@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,13 @@ async def until_followed(pod: Pod, epoch: int) -> None:
             await pod.router.view.changed(0.05)
 
 
+async def announcements(pod: Pod, shard: Expert, count: int) -> None:
+    """Returns once the shard has said so often what it holds."""
+    said = shard._version
+    while shard._version < said + count:
+        await pod.router.view.changed(0.05)
+
+
 @pytest.mark.parametrize("named", [(), ("expert-0",)])
 async def test_a_stray_placement_takes_no_expert_away(
     oracle_dirs: dict[str, Path], named: tuple[str, ...]
@@ -55,6 +63,41 @@ async def test_a_stray_placement_takes_no_expert_away(
         assert missed == []
         assert all(shard._experts.held for shard in shards(pod)), "the work is shared again"
         await bus.close()
+
+
+async def test_two_shards_that_follow_two_placements_do_not_rely_on_one_another(
+    oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is slow to drop what the first should keep, and meanwhile the first should leave it to the second."""
+    dropping, go_on, forget = threading.Event(), threading.Event(), Expert._forget
+
+    def slowly(self: Expert, *pairs: Any) -> None:
+        if self.member == "expert-1":
+            dropping.set()
+            assert go_on.wait(LIMIT)
+        forget(self, *pairs)
+
+    monkeypatch.setattr(Expert, "_forget", slowly)
+    async with running_pod(LocalFabric(), oracle_dirs["plain"], announce=0.05, publish=3600.0) as pod:
+        first, second = shards(pod)
+        routing = pod.router.engine._directory.routing
+        bitmap = to_bitmap(range(routing.experts), routing.experts)
+        keeps = dict.fromkeys(routing.moe_layers, bitmap)
+        missed: list[object] = []
+        pod.router.engine._directory.listen(lambda: missed.extend(routing.missing()))
+        async with asyncio.timeout(LIMIT):
+            for shard in (second, first):
+                await shard.on_placement(Placement(STALE_EPOCH, "test", {"expert-0": keeps}))
+            while not dropping.is_set():
+                await pod.router.view.changed(0.05)
+            await first.on_placement(Placement(STALE_EPOCH + 1, "test", {"expert-1": keeps}))
+            await announcements(pod, first, 4)
+            go_on.set()
+            await second.on_placement(Placement(STALE_EPOCH + 1, "test", {"expert-1": keeps}))
+            while first._experts.held:
+                await pod.router.view.changed(0.05)
+            await announcements(pod, second, 4)
+        assert missed == []
 
 
 async def test_experts_leave_between_two_calls(

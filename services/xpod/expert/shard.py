@@ -1,7 +1,8 @@
 """An expert shard: it loads what the placement wishes, says what it holds, and answers expert calls.
 
-An expert that the placement takes away is dropped only when a shard that should hold it says that it does, so that a
-move never leaves an expert without a holder, nor does a placement that knows of no shard.
+An expert that the placement takes away is dropped only when a shard that should hold it says that it does, and knows by
+then that we do not count any more: so neither a move, nor a placement that knows of no shard, nor two shards that
+follow two placements leave an expert without a holder.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from xpod_model.experts import ExpertSet
 from xpod_model.fingerprint import numerics_fingerprint
 from xpod_model.memory import bound_kernels, give_back_memory, keep_freed_memory, long_lived
 from xpod_policy.holdings import from_bitmap, to_bitmap
-from xpod_proto import Holdings, Placement, RollCall, subjects
+from xpod_proto import Holdings, Message, Placement, RollCall, subjects
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.config import ServiceConfig
-from xpod_runtime.errors import StoreError
+from xpod_runtime.errors import StoreError, XpodError
 from xpod_runtime.handlers import handles
+
+ANSWER_SECONDS = 2.0
 
 
 class ExpertConfig(ServiceConfig):
@@ -52,6 +55,8 @@ class Expert(Service):
         self._wish: Placement | None = None
         self._wished = asyncio.Event()
         self._version = 0
+        self._leaving: set[tuple[int, int]] = set()
+        """Experts that we still serve, and say no more that we hold."""
 
     async def setup(self) -> None:
         self._checkpoint = Checkpoint.open(Path(self.config.model))
@@ -136,11 +141,12 @@ class Expert(Service):
             self._wished.clear()
             if self._wish is None:
                 continue
-            wish = self._wish.shards.get(self.member, {})
-            wanted = {(layer, expert) for layer, bitmap in wish.items() for expert in from_bitmap(bitmap)}
-            loaded = await self._load(wanted - self._experts.held)
-            if loaded + await self._drop(self._experts.held - wanted, self._wish):
+            wish = self._wish
+            ours = wish.shards.get(self.member, {}).items()
+            wanted = {(layer, expert) for layer, bitmap in ours for expert in from_bitmap(bitmap)}
+            if await self._load(wanted - self._experts.held):
                 await self._announce_holdings()
+            await self._hand_over(self._spare(self._experts.held - wanted, wish))
 
     async def _load(self, wanted: set[tuple[int, int]]) -> int:
         """Load one by one, so that calls get their turn in between."""
@@ -162,38 +168,68 @@ class Expert(Service):
         self._checkpoint.release()
         give_back_memory()
 
-    async def _drop(self, unwanted: set[tuple[int, int]], wish: Placement) -> int:
-        """Those that a shard holds which will keep them: others may be dropping them, too, at this moment.
+    def _spare(self, unwanted: set[tuple[int, int]], wish: Placement) -> dict[str, set[tuple[int, int]]]:
+        """By shard, those of them that it holds and will keep: who should not may be dropping them at this moment."""
+        holders = self._directory.routing.holders
+        keepers = wish.shards.keys() - {self.member}
+        spare: dict[str, set[tuple[int, int]]] = {}
+        for layer, expert in unwanted:
+            for shard in keepers.intersection(holders(layer, expert)):
+                if expert in from_bitmap(wish.shards[shard].get(layer, b"")):
+                    spare.setdefault(shard, set()).add((layer, expert))
+        return spare
+
+    async def _hand_over(self, spare: dict[str, set[tuple[int, int]]]) -> None:
+        """Drop what its keepers still hold once they know that we do not.
 
         On the computing thread, between two calls: a call that is under way reads the weights' memory.
         """
-        holders = self._directory.routing.holders
-        keepers = wish.shards.keys() - {self.member}
-        spare = [
-            (layer, expert)
-            for layer, expert in unwanted
-            if any(
-                expert in from_bitmap(wish.shards[shard].get(layer, b""))
-                for shard in keepers.intersection(holders(layer, expert))
-            )
-        ]
-        if spare:
-            await self.compute.run(self._forget, spare)
-        return len(spare)
+        self._leaving = set().union(*spare.values())
+        if not self._leaving:
+            return
+        try:
+            leaving = self._holdings()
+            await self.control.publish(subjects.holdings(self.pod), leaving)
+            kept = set().union(*await asyncio.gather(*(self._held_by(shard, leaving) for shard in spare)))
+            await self.compute.run(self._forget, self._leaving & kept)
+            refused = self._leaving - kept
+        finally:
+            self._leaving = set()
+        if refused:
+            await self._announce_holdings()
 
-    def _forget(self, pairs: list[tuple[int, int]]) -> None:
+    async def _held_by(self, shard: str, holdings: Holdings) -> set[tuple[int, int]]:
+        """What the shard holds, told ours; nothing where it does not answer."""
+        try:
+            answer = await self.view.request(self.data, self.kind, shard, holdings, timeout=ANSWER_SECONDS)
+        except XpodError as error:
+            self.log.warning("experts stay: no answer", shard=shard, error=str(error))
+            return set()
+        assert isinstance(answer, Holdings), answer
+        await self._directory.on_holdings(answer)
+        return {(layer, expert) for layer, bitmap in answer.layers.items() for expert in from_bitmap(bitmap)}
+
+    @handles(Holdings)
+    async def on_leaving(self, message: Holdings) -> Message:
+        """Another shard is about to drop what we hold: from now on it does not count."""
+        await self._directory.on_holdings(message)
+        return self._holdings()
+
+    def _forget(self, pairs: set[tuple[int, int]]) -> None:
         for pair in pairs:
             self._experts.drop(*pair)
 
-    async def _announce_holdings(self) -> None:
+    def _holdings(self) -> Holdings:
         total = self._checkpoint.config.experts
         held: dict[int, list[int]] = {layer: [] for layer in self._moe_layers}
-        for layer, expert in self._experts.held:
+        for layer, expert in self._experts.held - self._leaving:
             held[layer].append(expert)
         self._version += 1
         layers = {layer: to_bitmap(experts, total) for layer, experts in held.items()}
-        message = Holdings(self.member, self.incarnation, self._version, layers)
-        await self.control.publish(subjects.holdings(self.pod), message)
+        return Holdings(self.member, self.incarnation, self._version, layers)
+
+    async def _announce_holdings(self) -> None:
+        await self.control.publish(subjects.holdings(self.pod), self._holdings())
 
     async def _announce_often(self) -> None:
         while True:
