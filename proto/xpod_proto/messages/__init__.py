@@ -11,6 +11,7 @@ from xpod_proto.messages.control import (
     Probe,
     RollCall,
     Value,
+    WhatStays,
 )
 from xpod_proto.messages.decode import CancelSession, DecodeTask, ReplayTokens, TokenHistory
 from xpod_proto.messages.expert import ExpertCall, ExpertReply
@@ -63,4 +64,5 @@ __all__ = [
     "TokenEvent",
     "TokenHistory",
     "Value",
+    "WhatStays",
 ]

@@ -77,6 +77,13 @@ class Holdings(Message):
     layers: dict[int, bytes]
 
 
+@message(24)
+class WhatStays(Message):
+    """What do you hold, and are not about to drop? Answered with Holdings."""
+
+    asker: str
+
+
 @message(21)
 class Placement(Message):
     """What each shard should hold: member to layer to bitmap. A wish; routing follows holdings."""

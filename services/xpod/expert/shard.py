@@ -1,8 +1,8 @@
 """An expert shard: it loads what the placement wishes, says what it holds, and answers expert calls.
 
-An expert that the placement takes away is dropped only when a shard that should hold it says that it does, and knows by
-then that we do not count any more: so neither a move, nor a placement that knows of no shard, nor two shards that
-follow two placements leave an expert without a holder.
+An expert that the placement takes away is dropped only when a shard that should hold it says that it does and is not
+about to drop it, too: so neither a move, nor a placement that knows of no shard, nor two shards that follow two
+placements leave an expert without a holder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xpod_model.experts import ExpertSet
 from xpod_model.fingerprint import numerics_fingerprint
 from xpod_model.memory import bound_kernels, give_back_memory, keep_freed_memory, long_lived
 from xpod_policy.holdings import from_bitmap, to_bitmap
-from xpod_proto import Holdings, Message, Placement, RollCall, subjects
+from xpod_proto import Holdings, Message, Placement, RollCall, WhatStays, subjects
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.compute import ComputeThread
@@ -31,7 +31,7 @@ from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import StoreError, XpodError
 from xpod_runtime.handlers import handles
 
-ANSWER_SECONDS = 2.0
+ANSWER_SECONDS, AGAIN_SECONDS = 2.0, 0.2
 
 
 class ExpertConfig(ServiceConfig):
@@ -56,7 +56,7 @@ class Expert(Service):
         self._wished = asyncio.Event()
         self._version = 0
         self._leaving: set[tuple[int, int]] = set()
-        """Experts that we still serve, and say no more that we hold."""
+        """Experts that we ask others to keep: nobody may rely on us for these."""
 
     async def setup(self) -> None:
         self._checkpoint = Checkpoint.open(Path(self.config.model))
@@ -180,56 +180,53 @@ class Expert(Service):
         return spare
 
     async def _hand_over(self, spare: dict[str, set[tuple[int, int]]]) -> None:
-        """Drop what its keepers still hold once they know that we do not.
+        """Drop what its keepers hold still. Two that ask one another both keep it, and ask again.
 
         On the computing thread, between two calls: a call that is under way reads the weights' memory.
         """
-        self._leaving = set().union(*spare.values())
-        if not self._leaving:
-            return
+        self._leaving = leaving = set().union(*spare.values())
         try:
-            leaving = self._holdings()
-            await self.control.publish(subjects.holdings(self.pod), leaving)
-            kept = set().union(*await asyncio.gather(*(self._held_by(shard, leaving) for shard in spare)))
-            await self.compute.run(self._forget, self._leaving & kept)
-            refused = self._leaving - kept
+            staying = await asyncio.gather(*map(self._staying_at, spare))
+            kept = leaving & set().union(*staying)
+            if kept:
+                await self.compute.run(self._forget, kept)
         finally:
             self._leaving = set()
-        if refused:
+        if kept:
             await self._announce_holdings()
+        if kept < leaving:
+            asyncio.get_running_loop().call_later(AGAIN_SECONDS, self._wished.set)
 
-    async def _held_by(self, shard: str, holdings: Holdings) -> set[tuple[int, int]]:
-        """What the shard holds, told ours; nothing where it does not answer."""
+    async def _staying_at(self, shard: str) -> set[tuple[int, int]]:
+        """What the shard holds and is not about to drop; nothing where it does not answer."""
+        question = WhatStays(self.member)
         try:
-            answer = await self.view.request(self.data, self.kind, shard, holdings, timeout=ANSWER_SECONDS)
+            answer = await self.view.request(self.data, self.kind, shard, question, timeout=ANSWER_SECONDS)
         except XpodError as error:
             self.log.warning("experts stay: no answer", shard=shard, error=str(error))
             return set()
         assert isinstance(answer, Holdings), answer
-        await self._directory.on_holdings(answer)
         return {(layer, expert) for layer, bitmap in answer.layers.items() for expert in from_bitmap(bitmap)}
 
-    @handles(Holdings)
-    async def on_leaving(self, message: Holdings) -> Message:
-        """Another shard is about to drop what we hold: from now on it does not count."""
-        await self._directory.on_holdings(message)
-        return self._holdings()
+    @handles(WhatStays)
+    async def on_what_stays(self, _: WhatStays) -> Message:
+        return self._holdings(self._experts.held - self._leaving)
 
     def _forget(self, pairs: set[tuple[int, int]]) -> None:
         for pair in pairs:
             self._experts.drop(*pair)
 
-    def _holdings(self) -> Holdings:
+    def _holdings(self, pairs: set[tuple[int, int]]) -> Holdings:
         total = self._checkpoint.config.experts
         held: dict[int, list[int]] = {layer: [] for layer in self._moe_layers}
-        for layer, expert in self._experts.held - self._leaving:
+        for layer, expert in pairs:
             held[layer].append(expert)
-        self._version += 1
         layers = {layer: to_bitmap(experts, total) for layer, experts in held.items()}
         return Holdings(self.member, self.incarnation, self._version, layers)
 
     async def _announce_holdings(self) -> None:
-        await self.control.publish(subjects.holdings(self.pod), self._holdings())
+        self._version += 1
+        await self.control.publish(subjects.holdings(self.pod), self._holdings(self._experts.held))
 
     async def _announce_often(self) -> None:
         while True:
