@@ -79,6 +79,7 @@ async def test_two_shards_that_follow_two_placements_do_not_rely_on_one_another(
 
     monkeypatch.setattr(Expert, "_forget", slowly)
     async with running_pod(LocalFabric(), oracle_dirs["plain"], announce=0.05, publish=3600.0) as pod:
+        await pod.crash("supervisor-0")  # it would place anew
         first, second = shards(pod)
         routing = pod.router.engine._directory.routing
         bitmap = to_bitmap(range(routing.experts), routing.experts)
