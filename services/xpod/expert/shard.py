@@ -210,7 +210,10 @@ class Expert(Service):
 
     @handles(WhatStays)
     async def on_what_stays(self, _: WhatStays) -> Message:
-        return self._holdings(self._experts.held - self._leaving)
+        """Nothing that others do not know of: who asks will say that it dropped these."""
+        announced = await self._announce_holdings()
+        await self.control.flush()
+        return self._holdings((self._experts.held & announced) - self._leaving)
 
     def _forget(self, pairs: set[tuple[int, int]]) -> None:
         for pair in pairs:
@@ -224,9 +227,11 @@ class Expert(Service):
         layers = {layer: to_bitmap(experts, total) for layer, experts in held.items()}
         return Holdings(self.member, self.incarnation, self._version, layers)
 
-    async def _announce_holdings(self) -> None:
+    async def _announce_holdings(self) -> set[tuple[int, int]]:
         self._version += 1
-        await self.control.publish(subjects.holdings(self.pod), self._holdings(self._experts.held))
+        held = set(self._experts.held)
+        await self.control.publish(subjects.holdings(self.pod), self._holdings(held))
+        return held
 
     async def _announce_often(self) -> None:
         while True:
