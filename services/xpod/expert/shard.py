@@ -229,7 +229,7 @@ class Expert(Service):
 
     async def _announce_holdings(self) -> set[tuple[int, int]]:
         self._version += 1
-        held = set(self._experts.held)
+        held = self._experts.held
         await self.control.publish(subjects.holdings(self.pod), self._holdings(held))
         return held
 
