@@ -47,14 +47,6 @@ def long_lived() -> Iterator[None]:
         _set(M_MMAP_THRESHOLD, KEPT)
 
 
-def return_freed_memory() -> bool:
-    """For a process that stores: what takes 128 KiB or more is mapped by itself, and returned when it is freed.
-
-    By default glibc stops to do so once the first is freed, and blocks that come and go leave holes.
-    """
-    return _set(M_MMAP_THRESHOLD, APART)
-
-
 def give_back_memory() -> None:
     """Return what is free to the kernel: for when a process has nothing to do."""
     with suppress(OSError, AttributeError):

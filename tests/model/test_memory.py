@@ -39,21 +39,3 @@ def test_kernels_are_bounded_unless_the_user_says_how(monkeypatch: pytest.Monkey
     monkeypatch.delenv(KERNELS_VARIABLE)
     bound_kernels()
     assert int(os.environ[KERNELS_VARIABLE]) == KERNELS
-
-
-def test_freed_blocks_are_returned_whatever_else_is_kept() -> None:
-    """Every other block of 256 KiB is freed, so that none of them lies at an end."""
-    program = """
-from pathlib import Path
-from xpod_model.memory import return_freed_memory
-def taken():
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) >> 10
-if return_freed_memory():
-    bytes(256 << 10)  # freed: from here on glibc would take such blocks from the heap
-    blocks = [bytes([1]) * (256 << 10) for _ in range(400)]
-    before = taken()
-    del blocks[::2]
-    assert before - taken() > 45, (before, taken())
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -3,9 +3,9 @@
 import sys
 
 from xpod.mempool.node import MemPool, MemPoolConfig
-from xpod_model.memory import return_freed_memory
+from xpod_model.memory import keep_freed_memory
 from xpod_runtime.process import main
 
 if __name__ == "__main__":
-    return_freed_memory()
+    keep_freed_memory()
     sys.exit(main(MemPool, MemPoolConfig))

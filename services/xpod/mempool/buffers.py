@@ -1,7 +1,8 @@
 """Memory for blocks that is used again.
 
-A block of 128 KiB or more that is allocated anew costs a page fault every 4 KiB and, once freed, goes back to the
-kernel: a third of what a node computes for as long as blocks come in. Does not know who still reads a buffer.
+Blocks that come and go would leave holes between messages. So they stay where they are, and malloc may keep what it
+freed (see `xpod_model.memory`): memory that comes from the kernel anew costs a page fault every 4 KiB, a third of what
+a node computes for as long as blocks come in. Does not know who still reads a buffer.
 """
 
 from __future__ import annotations
