@@ -50,6 +50,11 @@ def probe(pod: str, member: str) -> str:
     return f"{_token(pod)}.{VERSION}.probe.{_token(member)}"
 
 
+def doubt(pod: str) -> str:
+    """Who got no answer says so here: others that watch the member ask it, too."""
+    return f"{_token(pod)}.{VERSION}.doubt"
+
+
 def down(pod: str) -> str:
     """Departures: a member's own good-bye, or a verdict about it."""
     return f"{_token(pod)}.{VERSION}.down"

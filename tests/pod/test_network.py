@@ -113,7 +113,8 @@ class Case:
 EVERYTHING, ANSWERS = (">",), ("_INBOX.>",)
 TOKEN_EVENTS, CALLS = ("test.v1.tokens.*",), ("test.v1.expert.*.calls",)
 CONTROL = tuple(
-    f"test.v1.{subject}" for subject in ("heartbeat.*", "hello", "holdings", "placement", "probe.*", "down")
+    f"test.v1.{subject}"
+    for subject in ("heartbeat.*", "hello", "holdings", "placement", "probe.*", "doubt", "down")
 )
 DISTURBED = [
     *(Case(Fault.DELAY, who=f"{kind}-0") for kind in KINDS),

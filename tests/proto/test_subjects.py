@@ -20,6 +20,7 @@ TABLE: list[tuple[Callable[..., str], tuple[str, ...], str]] = [
     (subjects.placement, ("pod",), "pod.v1.placement"),
     (subjects.kv, ("pod",), "pod.v1.kv"),
     (subjects.probe, ("pod", "d-1"), "pod.v1.probe.d-1"),
+    (subjects.doubt, ("pod",), "pod.v1.doubt"),
     (subjects.running, ("pod",), "pod.v1.running"),
 ]
 IDS = [function.__name__ for function, _, _ in TABLE]

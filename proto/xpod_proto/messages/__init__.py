@@ -2,6 +2,7 @@
 
 from xpod_proto.messages.bus import Ack, Chunk, ChunkOpen, Credit, ErrorReply, Framed
 from xpod_proto.messages.control import (
+    Doubt,
     Down,
     Heartbeat,
     Hello,
@@ -36,6 +37,7 @@ __all__ = [
     "ChunkOpen",
     "Credit",
     "DecodeTask",
+    "Doubt",
     "Down",
     "ErrorReply",
     "ExpertCall",

@@ -60,6 +60,13 @@ class Probe(Message):
     asker: str
 
 
+@message(25)
+class Doubt(Message):
+    """A member does not answer. Source: the suspicion of SWIM, Das, Gupta and Motivala, 2002."""
+
+    member: str
+
+
 @message(23)
 class LeaseHeld(Message):
     """What the lease of the supervisors holds: who has it."""

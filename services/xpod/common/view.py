@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import cast
 
@@ -17,7 +18,7 @@ import structlog
 from xpod.common.insisting import insist
 from xpod.common.neighbours import Neighbours
 from xpod_policy.membership import Change, Member, Membership, State
-from xpod_proto import Down, Heartbeat, Hello, Message, Probe, RollCall, subjects
+from xpod_proto import Doubt, Down, Heartbeat, Hello, Message, Probe, RollCall, subjects
 from xpod_runtime.bus import Bus
 from xpod_runtime.errors import BusClosed, DeadlineExceeded, Disconnected, NoResponders, XpodError
 
@@ -73,6 +74,7 @@ class PodView:
         for kind in self._kinds:
             await self._bus.subscribe(subjects.heartbeat(self._pod, kind), self._on_heartbeat)
         await self._bus.subscribe(subjects.down(self._pod), self._on_down)
+        await self._bus.subscribe(subjects.doubt(self._pod), self._on_doubt)
         await self._bus.on_departure(self._departures.put_nowait)
         self._bus.on_reconnect(self._reconnected)
         await self._bus.flush()
@@ -156,6 +158,9 @@ class PodView:
         except XpodError:  # it may only be about to connect again
             await asyncio.sleep(max(0.0, asked + patience - time.monotonic()))
             changes = self.table.unanswered(name, member.incarnation, time.monotonic())
+            if any(change.member.state == "suspect" for change in changes):
+                with suppress(XpodError):
+                    await self._bus.publish(subjects.doubt(self._pod), Doubt(name))
         else:
             changes = self.table.answered(name, member.incarnation, time.monotonic())
         await self._tell(changes)
@@ -260,6 +265,10 @@ class PodView:
             await self._tell(
                 self.table.down(message.member, message.incarnation, message.reason, time.monotonic())
             )
+
+    async def _on_doubt(self, message: Message) -> None:
+        if isinstance(message, Doubt):
+            self.doubt(message.member)
 
     async def _tell(self, changes: list[Change]) -> None:
         for change in changes:
