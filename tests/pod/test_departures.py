@@ -53,7 +53,7 @@ async def test_a_server_that_tells_of_old_connections_takes_nobody_down(oracle_d
                 tell_departed(view, name)
         outputs = [output async for output in session]
         async with asyncio.timeout(LIMIT):
-            while any(not view._departures.empty() or view._confirming for view in views):
+            while any(not view._departures.empty() or view._probes.confirming for view in views):
                 await pod.router.view.changed(0.05)
         assert len(views) == 6
         assert len(outputs) == 37

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from itertools import count
 from typing import cast
 
@@ -17,16 +16,15 @@ import structlog
 
 from xpod.common.insisting import insist
 from xpod.common.neighbours import Neighbours
+from xpod.common.probes import Probes
 from xpod_policy.membership import Change, Member, Membership, State
-from xpod_proto import Doubt, Down, Heartbeat, Hello, Message, Probe, RollCall, subjects
+from xpod_proto import Doubt, Down, Heartbeat, Hello, Message, RollCall, subjects
 from xpod_runtime.bus import Bus
-from xpod_runtime.errors import BusClosed, DeadlineExceeded, Disconnected, NoResponders, XpodError
+from xpod_runtime.errors import NoResponders, XpodError
 
 log = structlog.get_logger(__name__)
 Listener = Callable[[Change], Awaitable[None]]
 TICK = 0.05
-CONFIRM_SECONDS = 0.1
-CONFIRMATIONS = 3
 
 
 class PodView:
@@ -48,13 +46,12 @@ class PodView:
         self._change = asyncio.Condition()
         self._departures: asyncio.Queue[str] = asyncio.Queue()
         self._awaited: dict[str, set[asyncio.Future[XpodError]]] = {}
-        self._probing: dict[str, asyncio.Task[None]] = {}
-        self._confirming: set[asyncio.Task[None]] = set()
         self.suspected = 0
         self.declared_down = 0
         """How often somebody was, good-byes included."""
         self.table = Membership(interval=interval)
         self.neighbours = Neighbours(pod)
+        self._probes = Probes(bus, pod, self.table, self._tell)
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` for every change of a member's state."""
@@ -89,42 +86,16 @@ class PodView:
                 if changes := self.table.tick(now):
                     await self._tell(changes)
                 for member in self.table.doubtful(now):
-                    self._begin_probe(member)
+                    self._probes.ask(member)
         finally:
-            for task in self._probing.values():
-                task.cancel()
+            self._probes.stop()
 
     async def watch_departures(self) -> None:
         """Take in what the bus tells of ended connections, for ever."""
-        try:
-            while True:
-                member = self.table.departed(await self._departures.get())
-                if member is not None:
-                    task = asyncio.create_task(self._confirm(member))
-                    self._confirming.add(task)
-                    task.add_done_callback(self._confirming.discard)
-        finally:
-            for task in self._confirming:
-                task.cancel()
-
-    async def _confirm(self, member: Member) -> None:
-        """Is a member whose connections ended still there, by others? Whoever is not has no subscription left."""
-        subject = subjects.probe(self._pod, member.name)
-        for _ in range(CONFIRMATIONS):
-            try:
-                await self._bus.request(subject, Probe(""), timeout=CONFIRM_SECONDS)
-            except NoResponders:
-                return await self._tell(
-                    self.table.down(
-                        member.name, member.incarnation, "its connections ended", time.monotonic()
-                    )
-                )
-            except DeadlineExceeded:  # another server may not have heard yet that nobody subscribes any more
-                continue
-            except XpodError:  # we cannot ask: its heartbeats tell
-                return None
-            return await self._tell(self.table.answered(member.name, member.incarnation, time.monotonic()))
-        return None
+        while True:
+            member = self.table.departed(await self._departures.get())
+            if member is not None:
+                self._probes.confirm(member)
 
     def _reconnected(self) -> None:
         self.table.reconnected(time.monotonic())
@@ -133,38 +104,7 @@ class PodView:
         """You wait for that member in vain: ask it whether it lives, unless it was heard a moment ago."""
         member = self.table.waited_for(name, time.monotonic())
         if member is not None:
-            self._begin_probe(member)
-
-    def _begin_probe(self, member: Member) -> None:
-        if member.name not in self._probing:
-            self._probing[member.name] = asyncio.create_task(self._probe(member))
-
-    async def _probe(self, member: Member) -> None:
-        """Ask a member whether it lives, until it answers or there is a verdict."""
-        try:
-            while await self._ask_once(member) and self.table.unsure(member.name):
-                pass
-        finally:
-            del self._probing[member.name]
-
-    async def _ask_once(self, member: Member) -> bool:
-        """Takes in whether it answered. False where we could not ask, which says nothing about it."""
-        name, patience = member.name, self.table.patience
-        asked = time.monotonic()
-        try:
-            await self._bus.request(subjects.probe(self._pod, name), Probe(""), timeout=patience)
-        except (Disconnected, BusClosed):
-            return False
-        except XpodError:  # it may only be about to connect again
-            await asyncio.sleep(max(0.0, asked + patience - time.monotonic()))
-            changes = self.table.unanswered(name, member.incarnation, time.monotonic())
-            if any(change.member.state == "suspect" for change in changes):
-                with suppress(XpodError):
-                    await self._bus.publish(subjects.doubt(self._pod), Doubt(name))
-        else:
-            changes = self.table.answered(name, member.incarnation, time.monotonic())
-        await self._tell(changes)
-        return True
+            self._probes.ask(member)
 
     def usable(self, kind: str) -> list[Member]:
         """Members of a kind that may be given work of this pod's model."""
