@@ -13,6 +13,7 @@ from pod.harness import LIMIT, Pod, Shape, first, greedy, running_pod, until_emp
 from xpod.router.api.engine_protocol import Claim, KeyReused, Output, Session
 from xpod.router.engine import RouterEngine
 from xpod.router.router import Router
+from xpod_policy.pages import ROUNDS
 from xpod_proto import Down, SamplingSpec, subjects
 from xpod_runtime.fault_plan import Fault, FaultPlan, Rule
 from xpod_runtime.local_bus import LocalFabric
@@ -206,7 +207,8 @@ async def test_what_is_over_before_a_round_is_not_written_down(
         await rest(short)
         running = await engine(pod).open(PROMPT, greedy(500, ignore_eos=True))
         await first(running, 3)
-        await journal.round(engine(pod).remembered())
+        for _ in range(ROUNDS):
+            await journal.round(engine(pod).remembered())
         assert await store.below(short.id) == {}
         assert set(await store.below(running.id)) == {"facts", "0"}
         await running.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xpod_policy.pages import Pages
+from xpod_policy.pages import ENOUGH_TOKENS, ROUNDS, Pages
 
 
 @pytest.mark.parametrize(
@@ -20,5 +20,26 @@ from xpod_policy.pages import Pages
         (70, 60, []),
     ],
 )
-def test_pages_due(written: int, tokens: int, due: list[tuple[int, int, int]]) -> None:
-    assert list(Pages(written).due(tokens)) == due
+def test_pages_that_waited_long_enough(written: int, tokens: int, due: list[tuple[int, int, int]]) -> None:
+    assert list(Pages(written, waited=ROUNDS - 1).due(tokens)) == due
+
+
+def test_a_few_tokens_wait_for_more() -> None:
+    pages = Pages()
+    assert not list(pages.due(ENOUGH_TOKENS - 1))
+    assert list(pages.due(ENOUGH_TOKENS)) == [(0, 0, ENOUGH_TOKENS)]
+
+
+def test_a_few_tokens_wait_so_many_rounds() -> None:
+    pages = Pages()
+    rounds = [list(pages.due(3)) for _ in range(ROUNDS)]
+    assert rounds == [[]] * (ROUNDS - 1) + [[(0, 0, 3)]]
+
+
+def test_what_is_written_does_not_wait() -> None:
+    pages = Pages()
+    for _ in range(ROUNDS):
+        list(pages.due(3))
+    pages.wrote(3)
+    assert not list(pages.due(3))
+    assert not list(pages.due(4)), "its rounds begin again"

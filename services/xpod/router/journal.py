@@ -2,8 +2,8 @@
 
 Knows: when what is written, and that nobody waits for it. Does not know: who reads it why (see `finding`).
 
-Each round writes down the facts of new sessions and the new tokens of all, and drops the sessions that nobody can ask
-for any more. What the journal lacks is computed again, so a round that fails only makes a later way longer.
+Each round writes down the facts of new sessions and what has come together of new tokens, and drops the sessions that
+nobody can ask for any more. What the journal lacks is computed again, so a round that fails only makes a later way longer.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Journal:
         for page, start, stop in pages.due(len(tokens)):
             events = tuple(event_of(session.id, session.epoch, token) for token in tokens[start:stop])
             await self._store.put(f"{session.id}.{page}", SessionTokens(events))
-            pages.written = stop
+            pages.wrote(stop)
 
     async def _drop(self, id: str) -> None:
         await self._store.drop(id)
