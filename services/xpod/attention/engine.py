@@ -219,6 +219,4 @@ class Engine:
         return await self._compute.run(self._export_all, blocks)
 
     def _export_all(self, blocks: list[tuple[BlockRef, int]]) -> list[BlockData]:
-        return [
-            block_data(ref, self._cache.export_block(block, ref.tokens).tobytes()) for ref, block in blocks
-        ]
+        return [block_data(ref, self._cache.export_block(block, ref.tokens).data) for ref, block in blocks]

@@ -113,7 +113,8 @@ class Hop:
         self._closed = False
         self._latencies = Latencies()
         self._hedging = hedging
-        self._may_hedge = False
+        self._hedge_at = math.inf
+        """No call is to be hedged before."""
         self._slow: set[str] = set()
         """Shards that let a hedge win and have not answered since: others are asked where others can."""
         self.calls = 0
@@ -147,8 +148,9 @@ class Hop:
                 until = next(iter(calls.values())).deadline
                 if until <= now:
                     self._expire(now)
-                if self._may_hedge:
-                    until = min(until, self._hedge(now))
+                if self._hedge_at <= now:
+                    self._hedge(now)
+                until = min(until, self._hedge_at)
             if exchange.homeless is not None:
                 self._ask_again(exchange, now)
                 until = min(until, exchange.retry_at)
@@ -213,8 +215,8 @@ class Hop:
         self._line.flush()
         return tickets
 
-    def _hedge(self, now: float) -> float:
-        """Ask again for what takes too long, others where there are any; returns when to look again."""
+    def _hedge(self, now: float) -> None:
+        """Ask again for what takes too long, others where there are any."""
         due = [(ticket, call) for ticket, call in self._calls.items() if call.hedge_at <= now]
         for ticket, call in due:
             exchange, waited = call.exchange, now - call.posted
@@ -233,9 +235,7 @@ class Hop:
             for hedge in call.hedges:
                 self._calls[hedge].hedged, self._calls[hedge].hedge_at = ticket, math.inf
             self.hedges += 1
-        next_at = min((call.hedge_at for call in self._calls.values()), default=math.inf)
-        self._may_hedge = next_at < math.inf
-        return next_at
+        self._hedge_at = min((call.hedge_at for call in self._calls.values()), default=math.inf)
 
     def _ask_anew(self, call: _Call) -> None:
         """Neither the call nor its hedges were answered in all that time: whoever serves its pairs is asked again."""
@@ -270,7 +270,8 @@ class Hop:
             patience = self._latencies.patience(part.place.size) * PATIENCE_GROWS**exchange.attempts
             if not self._directory.routing.spare(exchange.layer):
                 patience = max(ALONE_SECONDS, PATIENCE_GROWS * patience)
-            hedge_at, self._may_hedge = now + patience, True
+            hedge_at = now + patience
+            self._hedge_at = min(self._hedge_at, hedge_at)
         self._calls[ticket] = _Call(exchange, part, now, now + self._call_timeout, hedge_at)
         exchange.calls += 1
         self.calls += 1

@@ -16,6 +16,7 @@ import structlog
 from xpod_policy.blocks import BlockRef
 from xpod_policy.rendezvous import replicas
 from xpod_proto import Ack, BlockData, FetchBlocks, FetchedBlocks, Message, StoreBlocks, Tensor
+from xpod_proto.tensor import Buffer
 from xpod_runtime.errors import XpodError
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,6 @@ class PoolClient:
         return reply if isinstance(reply, Ack | FetchedBlocks) else None
 
 
-def block_data(ref: BlockRef, data: bytes) -> BlockData:
+def block_data(ref: BlockRef, data: Buffer) -> BlockData:
     """The wire form of a block: `data` is all layers' KV of the block's tokens."""
     return BlockData(ref.name, ref.tokens, zlib.crc32(data), Tensor("u8", (len(data),), data))

@@ -3,7 +3,8 @@
 Knows: when what is written, and that nobody waits for it. Does not know: who reads it why (see `finding`).
 
 Each round writes down the facts of new sessions and what has come together of new tokens, and drops the sessions that
-nobody can ask for any more. What the journal lacks is computed again, so a round that fails only makes a later way longer.
+nobody can ask for any more. What the journal lacks is computed again, so a round that fails only makes a later way
+longer.
 """
 
 from __future__ import annotations
