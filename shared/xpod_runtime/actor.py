@@ -96,7 +96,8 @@ class Actor:
             await self.control.subscribe(subjects.hello(self.pod), self._on_hello_subject)
         )
         self._subscriptions.append(await self.control.subscribe(subjects.probe(self.pod, self.member), _here))
-        self.control.on_reconnect(self._announce)
+        for bus in (self.control, self.data):  # who waits for an answer asks again when it hears the hello
+            bus.on_reconnect(self._announce)
         await self.say_hello()
         await self.setup()
         await self.listen(self.subject)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pod.harness import first, greedy, running_pod, worker
+from xpod.common import insisting
 from xpod_proto import Ack, DecodeTask, PrefillTask, ReplayTokens, Tensor, TokenHistory
 from xpod_runtime.errors import DeadlineExceeded
 from xpod_runtime.fault_plan import Fault, FaultPlan, Rule
@@ -29,6 +30,27 @@ async def test_a_lost_question_is_said_again(oracle_dirs: dict[str, Path]) -> No
             answer = await router.view.request(router.data, "decode", "decode-0", question, timeout=2 * LIMIT)
         assert isinstance(answer, TokenHistory)
         assert fabric.plan.rules[0].hits == 1
+
+
+async def test_who_lost_its_connection_is_asked_again_as_soon_as_it_has_one(
+    oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hello says so; no patience has to run out."""
+    monkeypatch.setattr(insisting, "AGAIN_SECONDS", LIMIT)
+    fabric = LocalFabric()
+    async with running_pod(fabric, oracle_dirs["plain"]) as pod:
+        router, decode = pod.router, pod.members["decode-0"]
+        fabric.plan = FaultPlan([Rule(Fault.DROP, MAILBOX, limit=1)])
+        question = ReplayTokens("s", 0)
+        asking = asyncio.create_task(
+            router.view.request(router.data, "decode", "decode-0", question, timeout=LIMIT)
+        )
+        async with asyncio.timeout(LIMIT / 2):
+            while not fabric.plan.rules[0].hits:
+                await router.view.changed(0.05)
+            decode.data.disconnect()  # type: ignore[attr-defined]
+            decode.data.reconnect()  # type: ignore[attr-defined]
+            assert isinstance(await asking, TokenHistory)
 
 
 async def test_who_never_answers_is_asked_until_the_time_is_over(oracle_dirs: dict[str, Path]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from xpod.common.insisting import insist
+from xpod.common import insisting
+from xpod.common.insisting import News, insist
 from xpod_runtime.errors import DeadlineExceeded, Disconnected, NoResponders, RemoteError, XpodError
 from xpod_runtime.testing import LIMIT
 
@@ -39,8 +40,7 @@ class Asked:
 
 
 async def insisted(asked: Asked, timeout: float = LIMIT, there: Callable[[], bool] = lambda: True) -> str:
-    over: asyncio.Future[XpodError] = asyncio.get_running_loop().create_future()
-    return await insist(asked, timeout=timeout, over=over, there=there)
+    return await insist(asked, timeout=timeout, news=News(), there=there)
 
 
 LOST, NOBODY = Disconnected("lost"), NoResponders("nobody")
@@ -65,8 +65,7 @@ async def test_the_first_question_may_be_answered_after_the_second_was_said() ->
             answers[0].set_result("to the first")
         return await answers[-1]
 
-    over: asyncio.Future[XpodError] = asyncio.get_running_loop().create_future()
-    assert await insist(ask, timeout=LIMIT, over=over, there=lambda: True) == "to the first"
+    assert await insist(ask, timeout=LIMIT, news=News(), there=lambda: True) == "to the first"
     assert answers[1].cancelled()
 
 
@@ -93,11 +92,32 @@ async def test_nobody_listens_and_nobody_should_be_there() -> None:
 
 
 async def test_who_falls_meanwhile_is_not_waited_for() -> None:
-    over: asyncio.Future[XpodError] = asyncio.get_running_loop().create_future()
-    asked = Asked(None)
-    insisting = asyncio.create_task(insist(asked, timeout=LIMIT, over=over, there=lambda: True))
+    news, asked = News(), Asked(None)
+    waiting = asyncio.create_task(insist(asked, timeout=LIMIT, news=news, there=lambda: True))
     await asyncio.sleep(0)
-    over.set_result(NoResponders("it is down"))
+    for _ in range(2):
+        news.falls(NoResponders("it is down"))
     async with asyncio.timeout(LIMIT / 2):
         with pytest.raises(NoResponders, match="it is down"):
-            await insisting
+            await waiting
+
+
+async def test_who_comes_back_is_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(insisting, "AGAIN_SECONDS", LIMIT)
+    news = News()
+    questions: asyncio.Queue[asyncio.Future[str]] = asyncio.Queue()
+
+    async def ask(left: float) -> str:
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        questions.put_nowait(answer)
+        return await answer
+
+    waiting = asyncio.create_task(insist(ask, timeout=LIMIT, news=news, there=lambda: True))
+    async with asyncio.timeout(LIMIT / 2):
+        for _ in range(2):
+            await questions.get()
+            for _ in range(2):
+                news.returns()
+        (await questions.get()).set_result("yes")
+        assert await waiting == "yes"
+    assert questions.empty()

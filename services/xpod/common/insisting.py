@@ -19,19 +19,33 @@ AGAIN_SECONDS = 0.35
 RECONNECT_SECONDS = 0.05
 
 
+class News:
+    """What becomes known, while somebody insists, of whoever is asked."""
+
+    def __init__(self) -> None:
+        self.over: asyncio.Future[XpodError] = asyncio.get_running_loop().create_future()
+        self.back: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def falls(self, error: XpodError) -> None:
+        """It is down: nobody waits for it."""
+        if not self.over.done():
+            self.over.set_result(error)
+
+    def returns(self) -> None:
+        """It was cut off and is back: what it was asked meanwhile did not arrive."""
+        if not self.back.done():
+            self.back.set_result(None)
+
+
 async def insist(
-    ask: Callable[[float], Coroutine[Any, Any, T]],
-    *,
-    timeout: float,
-    over: asyncio.Future[XpodError],
-    there: Callable[[], bool],
+    ask: Callable[[float], Coroutine[Any, Any, T]], *, timeout: float, news: News, there: Callable[[], bool]
 ) -> T:
     """The first answer to `ask`, which is told how many seconds it has left and called again and again.
 
     Nobody listens, or the connection was lost: that passes while `there` says that somebody should be there. Raises
-    `over`'s result once it has one, the last passing failure once `timeout` seconds are gone, and what `ask` raises
-    besides.
+    what `news` is over with, the last passing failure once `timeout` seconds are gone, and what `ask` raises besides.
     """
+    over = news.over
     deadline, again = time.monotonic() + timeout, AGAIN_SECONDS
     asking: set[asyncio.Task[T]] = set()
     failure: BusError = DeadlineExceeded("no time to ask in")
@@ -42,9 +56,11 @@ async def insist(
                 asking.add(asyncio.create_task(ask(left)))
             elif not asking:
                 raise failure
-            waited: set[asyncio.Future[Any]] = {over, *asking}
+            waited: set[asyncio.Future[Any]] = {over, news.back, *asking}
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED, timeout=again)
             again *= 2
+            if news.back.done():
+                news.back, again = asyncio.get_running_loop().create_future(), AGAIN_SECONDS
             for one in [one for one in asking if one.done()]:
                 asking.discard(one)
                 try:

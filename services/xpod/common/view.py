@@ -14,13 +14,13 @@ from typing import cast
 
 import structlog
 
-from xpod.common.insisting import insist
+from xpod.common.insisting import News, insist
 from xpod.common.neighbours import Neighbours
 from xpod.common.probes import Probes
 from xpod_policy.membership import Change, Member, Membership, State
 from xpod_proto import Doubt, Down, Heartbeat, Hello, Message, RollCall, subjects
 from xpod_runtime.bus import Bus
-from xpod_runtime.errors import NoResponders, XpodError
+from xpod_runtime.errors import NoResponders
 
 log = structlog.get_logger(__name__)
 Listener = Callable[[Change], Awaitable[None]]
@@ -45,7 +45,7 @@ class PodView:
         self._beat_listeners: list[Callable[[str], None]] = []
         self._change = asyncio.Condition()
         self._departures: asyncio.Queue[str] = asyncio.Queue()
-        self._awaited: dict[str, set[asyncio.Future[XpodError]]] = {}
+        self._awaited: dict[str, set[News]] = {}
         self.suspected = 0
         self.declared_down = 0
         """How often somebody was, good-byes included."""
@@ -132,9 +132,9 @@ class PodView:
         known = self.table.members.get(name)
         if known is not None and not known.alive:
             raise NoResponders(f"{name} is down")
-        fell: asyncio.Future[XpodError] = asyncio.get_running_loop().create_future()
+        news = News()
         waiting = self._awaited.setdefault(name, set())
-        waiting.add(fell)
+        waiting.add(news)
         subject = subjects.mailbox(self._pod, kind, name)
         questions = count()
 
@@ -144,14 +144,9 @@ class PodView:
             return await bus.request(subject, message, timeout=left)
 
         try:
-            return await insist(
-                ask,
-                timeout=timeout,
-                over=fell,
-                there=lambda: self.trusts(name),
-            )
+            return await insist(ask, timeout=timeout, news=news, there=lambda: self.trusts(name))
         finally:
-            waiting.discard(fell)
+            waiting.discard(news)
 
     async def changed(self, timeout: float) -> bool:
         """Wait for the next heartbeat or change of anybody; False after `timeout` seconds."""
@@ -187,6 +182,8 @@ class PodView:
         if not self.matches(member):
             log.error("member computes something else and is not used", who=member.name, detail=member.detail)
         await self._tell(self.table.hello(member))
+        for news in self._awaited.get(message.member, ()):
+            news.returns()
 
     async def _on_heartbeat(self, message: Message) -> None:
         if not isinstance(message, Heartbeat):
@@ -220,8 +217,8 @@ class PodView:
             self.declared_down += change.member.state == "down"
             if change.member.state == "down":
                 self.neighbours.gone(change.member.kind, change.member.name)
-                for waiting in self._awaited.pop(change.member.name, set()):
-                    waiting.set_result(NoResponders(f"{change.member.name} is down"))
+                for news in self._awaited.pop(change.member.name, set()):
+                    news.falls(NoResponders(f"{change.member.name} is down"))
             elif change.was == "down" and not change.reborn:
                 self.neighbours.back(change.member.kind, change.member.name)
             for listener in self._listeners:
