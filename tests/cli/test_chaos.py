@@ -12,7 +12,7 @@ from xpod.cli.chaos.drill import WHOLE_POD, _cells, _plan
 from xpod.cli.chaos.oracle import Verdict, compare
 from xpod.cli.chaos.report import as_table, summary
 from xpod.cli.chaos.requests import requests
-from xpod.cli.chaos.target import Life, _seen
+from xpod.cli.chaos.target import Life, _seen, most
 from xpod.cli.chaos.trial import Again, Cell, Outcome, grown
 from xpod.cli.errors import BAD_USAGE, CliError
 
@@ -165,3 +165,15 @@ TOLD = {
 def test_routers_must_speak_of_the_process_that_runs(name: str) -> None:
     life, told, seen = TOLD[name]
     assert _seen(life, told) is seen
+
+
+def test_of_what_routers_tell_of_a_process_the_most_counts() -> None:
+    def told(pid: int, **counted: int) -> dict[str, Any]:
+        return {"state": "suspect", "pid": pid, "since": 1.0, "detail": counted}
+
+    names = ("reopened", "recomputed")
+    assert most(LOCAL, [told(11), told(11, reopened=8, recomputed=90), None], names) == [8, 90]
+    assert most(LOCAL, [told(10, reopened=9), told(11, reopened=1)], names) == [1, 0], (
+        "its predecessor's do not"
+    )
+    assert most(LOCAL, [told(10, reopened=9), None], names) is None

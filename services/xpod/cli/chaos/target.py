@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,13 +110,28 @@ class Target(ABC):
 
     def counted(self, *names: str, kinds: Collection[str] = ("decode",)) -> dict[tuple[str, str], list[int]]:
         """Counters of members of these kinds, for each of their lives. Raises CliError where no router answers."""
-        with PodClient(self.endpoints) as client:
-            told = {each["id"]: each["detail"] for each in client.get("/xpod/status")["members"]}
-        workers = [life for life in self.lives() if life.kind in kinds and life.member in told]
-        return {
-            (life.member, life.name): [int(told[life.member].get(name, 0)) for name in names]
-            for life in workers
+        statuses = self._statuses()
+        found = {
+            (life.member, life.name): most(life, [told.get(life.member) for told in statuses], names)
+            for life in self.lives()
+            if life.kind in kinds
         }
+        return {key: counts for key, counts in found.items() if counts is not None}
+
+    def _statuses(self) -> list[dict[str, dict[str, Any]]]:
+        """The members as each router that answers tells of them, by name. Raises CliError where none does."""
+        statuses, silent = [], None
+        for url in self.routers.values():
+            try:
+                with PodClient([url]) as client:
+                    members = client.get("/xpod/status")["members"]
+            except CliError as error:
+                silent = error
+            else:
+                statuses.append({each["id"]: each for each in members})
+        if silent is not None and not statuses:
+            raise silent
+        return statuses
 
     def wait_whole(self) -> float:
         """Seconds until every member is there, known to every router, and every expert is held. Raises CliError."""
@@ -161,10 +176,18 @@ class Target(ABC):
         return "" if copies >= self._copies else f"an expert is held {copies} times, not {self._copies} times"
 
 
+def most(life: Life, tellings: Sequence[dict[str, Any] | None], names: Sequence[str]) -> list[int] | None:
+    """A process' counters, of what routers tell of it the most: a new one has not heard of all. None: no word of it."""
+    details = [told["detail"] for told in tellings if told is not None and _same(life, told)]
+    return [max(int(detail.get(name, 0)) for detail in details) for name in names] if details else None
+
+
 def _seen(life: Life, told: dict[str, Any] | None) -> bool:
     """Does a router speak of this very process, and is it up?"""
-    if told is None or told["state"] != "up":
-        return False
+    return told is not None and told["state"] == "up" and _same(life, told)
+
+
+def _same(life: Life, told: dict[str, Any]) -> bool:
     if told["pid"] is None:  # a NATS node: routers look at its address
         return True
     same = life.pid is None or told["pid"] == life.pid
