@@ -33,6 +33,11 @@ class DirectTransport(Transport):
         self._direct = NO_SOCKET
         """The descriptor to write to, open until the stream has ended; none while TLS stands between."""
 
+    @property
+    def is_open(self) -> bool:
+        """Is there a connection, and has it not ended?"""
+        return self._stream is not None and not self._stream.ended
+
     def publish(self, subject: str, reply: str, pieces: Pieces, size: int) -> bool:
         """Sends one message of `size` bytes; False: now wait `until_writable`.
 

@@ -101,8 +101,8 @@ class NatsWire(Wire):
         size = sum(map(len, pieces))
         if size > self.max_payload:
             raise MessageTooLarge(f"{size} bytes to {subject}, the server takes {self.max_payload}")
-        # What nats-py has buffered must go first.
-        if self._client.is_connected and not self._client.pending_data_size:
+        # What nats-py has buffered must go first; and it learns a moment later than the transport that all is over.
+        if self._client.is_connected and self._transport.is_open and not self._client.pending_data_size:
             if not self._transport.publish(subject, reply, pieces, size):
                 await self._transport.until_writable()
         else:

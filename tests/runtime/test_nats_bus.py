@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import uvloop
 
 from xpod_proto import Ack, FetchBlocks, Message
 from xpod_runtime.broker import Broker, free_ports
@@ -153,6 +154,33 @@ async def test_a_payload_in_many_pieces_and_small_ones_between(broker: Broker) -
     assert answers == messages
     await asker.close()
     await server.close()
+
+
+def test_what_is_said_in_the_moment_of_a_servers_death_waits_for_the_next(tmp_path: Path) -> None:
+    """Between the end of a connection and the client's word of it, uvloop refuses to write."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(speak_while_a_server_dies(tmp_path))
+
+
+async def speak_while_a_server_dies(directory: Path) -> None:
+    async with running_broker(directory) as broker:
+        bus = await NatsBus.connect(broker.url, "speaker", wait=LIMIT)
+        begun, back = Flag(), Flag()
+        bus.on_reconnect(back)
+
+        async def speak() -> None:
+            while not back:
+                await bus.publish("words", Ack())
+                begun()
+                await asyncio.sleep(0.001 if not bus.is_connected else 0)
+
+        speakers = [asyncio.create_task(speak()) for _ in range(5)]
+        await begun.wait()
+        broker.kill()
+        await revive(broker)
+        async with asyncio.timeout(LIMIT):
+            await asyncio.gather(*speakers)
+        await bus.close()
 
 
 async def test_a_stopped_server_is_noticed_by_pings(broker: Broker) -> None:
