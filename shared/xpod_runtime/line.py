@@ -90,6 +90,9 @@ class Line(ABC):
         """
         self.take(0)
 
+    def leave(self, server: str) -> None:  # noqa: B027
+        """The server at that URL hangs or is gone, as others found: do not wait to find it, too. From any thread."""
+
     @abstractmethod
     def interrupt(self) -> None:
         """Makes a `take` that waits, or the next one, return None. From any thread."""

@@ -64,6 +64,11 @@ class NatsBus(WireBus):
         await bus.start()
         return bus
 
+    @property
+    def server(self) -> str:
+        """The URL, without credentials, of the server that it is at, or was last."""
+        return self._nats.server
+
     async def on_departure(self, callback: Callable[[str], None]) -> None:
         """From the server's own events, which come milliseconds after a process was killed.
 

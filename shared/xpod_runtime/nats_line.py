@@ -6,6 +6,7 @@ Does not know: the protocol's bytes (see `nats_socket`), or what is said.
 
 from __future__ import annotations
 
+import queue
 import select
 import socket
 import time
@@ -30,7 +31,7 @@ from xpod_runtime.errors import (
 )
 from xpod_runtime.frames import Frames, NoFrames
 from xpod_runtime.line import BUS_LIMIT, Answer, Arrival, Incoming, Line
-from xpod_runtime.nats_socket import NatsSocket
+from xpod_runtime.nats_socket import NatsSocket, host_and_port
 from xpod_runtime.sending import error_of
 from xpod_runtime.wire import Frame
 
@@ -64,6 +65,7 @@ class NatsLine(Line):
         self._arrivals: deque[Arrival] = deque()
         self._next = 0
         self._heard = self._pinged = 0.0
+        self._left: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._ear, self._bell = socket.socketpair()
         for end in (self._ear, self._bell):
             end.setblocking(False)
@@ -138,6 +140,10 @@ class NatsLine(Line):
         if self._socket is not None:
             self._doubt(self._socket)
 
+    def leave(self, server: str) -> None:
+        self._left.put(server)
+        self.interrupt()
+
     def interrupt(self) -> None:
         with suppress(OSError):  # it is ringing already, or nobody is there any more
             self._bell.send(b"!")
@@ -199,6 +205,10 @@ class NatsLine(Line):
 
     def _hear(self) -> bool:
         self._ear.recv(4096)
+        while not self._left.empty():
+            server = self._left.get()
+            if self._socket is not None and host_and_port(self._urls[0]) == host_and_port(server):
+                self._lost(ConnectionError("others have left the server"))
         return True
 
     def _read(self, connection: NatsSocket) -> None:

@@ -21,12 +21,18 @@ SEND_SECONDS = 5.0
 """A server that takes nothing for so long is as good as dead."""
 
 
+def host_and_port(url: str) -> tuple[str, int]:
+    """Of a server's URL, with or without its scheme."""
+    parts = urlsplit(url if "//" in url else f"nats://{url}")
+    return parts.hostname or "127.0.0.1", parts.port or 4222
+
+
 class NatsSocket:
     """Raises OSError when the connection is lost, and BusError when the server refuses it."""
 
     def __init__(self, url: str, name: str) -> None:
         parts = urlsplit(url if "//" in url else f"nats://{url}")
-        host, port = parts.hostname or "127.0.0.1", parts.port or 4222
+        host, port = host_and_port(url)
         self._raw = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
         self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._left = b""

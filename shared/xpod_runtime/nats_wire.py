@@ -47,6 +47,20 @@ log = structlog.get_logger(__name__)
 OnFatal = Callable[[BusError], None]
 
 
+class _Client(Client):
+    """Stays with the servers that it was told, where these are several.
+
+    A cluster tells of its servers' addresses. They would be tried as servers of their own: that of the one that hangs,
+    too, and in vain, for as long as a connection may take.
+    """
+
+    told_all = False
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        known = {key: value for key, value in info.items() if key != "connect_urls" or not self.told_all}
+        await super()._process_info(known, initial_connection)
+
+
 class NatsWire(Wire):
     """One connection. `on_fatal` is told once when messages were lost or the server closed it for good."""
 
@@ -54,7 +68,7 @@ class NatsWire(Wire):
         self, name: str, on_fatal: OnFatal | None = None, *, ping_seconds: float = PING_SECONDS
     ) -> None:
         super().__init__()
-        self._client = Client()
+        self._client = _Client()
         self._transport = DirectTransport()
         self._client._transport = self._transport
         self._name = name
@@ -62,9 +76,12 @@ class NatsWire(Wire):
         self._ping_seconds = ping_seconds
         self._closing = False
         self._last_error = ("", 0.0)
+        self.server = ""
+        """The URL of the server that it is at, or was last."""
 
     async def connect(self, urls: list[str]) -> None:
-        """Tries the servers in order, for ever, until one answers."""
+        """Tries the servers in order, for ever, until one answers. One that is alone may tell of others."""
+        self._client.told_all = len(urls) > 1
         await self._client.connect(
             urls,
             name=self._name,
@@ -82,6 +99,7 @@ class NatsWire(Wire):
             pending_size=PENDING_BYTES,
         )
         self.max_payload = self._client.max_payload
+        self._note_server()
 
     @property
     def is_connected(self) -> bool:
@@ -151,8 +169,10 @@ class NatsWire(Wire):
         ping = asyncio.get_running_loop().create_task(self._client.flush(timeout=PING_LIMIT))
         ping.add_done_callback(_read_result)
         lost = asyncio.get_running_loop().create_task(self._transport.wait_closed())
-        done, _ = await asyncio.wait({ping, lost}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        lost.cancel()
+        try:
+            done, _ = await asyncio.wait({ping, lost}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            lost.cancel()
         return ping in done and ping.exception() is None
 
     async def close(self) -> None:
@@ -174,9 +194,13 @@ class NatsWire(Wire):
         self.on_lost()
 
     async def _on_reconnected(self) -> None:
-        url = self._client.connected_url
-        log.info("reconnected", connection=self._name, server=url.netloc if url else "")
+        self._note_server()
+        log.info("reconnected", connection=self._name, server=self.server)
         self.on_regained()
+
+    def _note_server(self) -> None:
+        url = self._client.connected_url
+        self.server = f"{url.scheme}://{url.hostname}:{url.port}" if url else self.server
 
     async def _on_closed(self) -> None:
         if not self._closing:

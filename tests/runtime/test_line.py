@@ -218,6 +218,28 @@ async def test_a_server_that_hangs_is_left(tmp_path: Path) -> None:
             client.close()
 
 
+async def test_a_server_that_others_have_left_is_left_at_once(tmp_path: Path) -> None:
+    async with (
+        running_broker(tmp_path / "a", name="a") as hangs,
+        running_broker(tmp_path / "b", name="b") as next,
+    ):
+        client = NatsLine([hangs.url, next.url], "client", ping_seconds=LIMIT)
+        try:
+            assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
+            client.leave(next.url)  # that is another one
+            assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
+            os.kill(hangs.pid, signal.SIGSTOP)
+            ticket = client.post("nobody", Ack())
+            client.leave(hangs.url)
+            lost = await on_thread(lambda: taken(client))
+            assert isinstance(lost, Answer)
+            assert (lost.ticket, type(lost.message)) == (ticket, Disconnected)
+            assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
+        finally:
+            os.kill(hangs.pid, signal.SIGCONT)
+            client.close()
+
+
 async def test_who_asks_nothing_leaves_a_server_that_hangs_too(tmp_path: Path) -> None:
     async with (
         running_broker(tmp_path / "a", name="a") as hangs,

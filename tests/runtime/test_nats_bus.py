@@ -16,7 +16,7 @@ from xpod_runtime.broker import Broker, free_ports
 from xpod_runtime.broker_config import DISCONNECTS, BrokerConfig, cluster_configs
 from xpod_runtime.errors import BusError, Disconnected, NoResponders
 from xpod_runtime.nats_bus import NatsBus
-from xpod_runtime.testing import LIMIT, Flag, Recorder, running_broker
+from xpod_runtime.testing import LIMIT, Flag, Recorder, running_broker, running_cluster
 
 
 @pytest_asyncio.fixture
@@ -219,6 +219,26 @@ async def test_the_server_tells_of_a_client_that_went_away(broker: Broker) -> No
     async with asyncio.timeout(LIMIT):
         assert b'"victim"' in await events.get()
     await watcher.close()
+
+
+def servers(bus: NatsBus) -> list[str]:
+    """Those that it may go to."""
+    return [url.geturl() for url in bus._nats.client.servers]
+
+
+async def test_servers_that_were_named_are_not_tried_twice(tmp_path: Path) -> None:
+    """They tell of themselves by address. Where one hangs, its address would cost a try in vain."""
+    async with running_cluster(tmp_path, 3) as brokers:
+        urls = [broker.url.replace("127.0.0.1", "localhost") for broker in brokers]
+        told_one = await NatsBus.connect(urls[0], "one", wait=LIMIT)
+        async with asyncio.timeout(LIMIT):
+            while len(servers(told_one)) < 4:  # itself by name, and all three by address
+                await told_one.flush()
+        told_all = await NatsBus.connect(urls, "all", wait=LIMIT)
+        await told_all.flush()
+        assert sorted(servers(told_all)) == sorted(urls)
+        await told_one.close()
+        await told_all.close()
 
 
 async def test_a_cluster_outlives_its_first_node(tmp_path: Path) -> None:

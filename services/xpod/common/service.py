@@ -73,7 +73,9 @@ class Service(Actor):
             frames = frames_of(self.config)
             if frames is not None:
                 self.view.neighbours.introduce(frames)
-            return NatsLine(self.config.nats_urls, f"{self.member}.line", frames=frames)
+            line, bus = NatsLine(self.config.nats_urls, f"{self.member}.line", frames=frames), self.data
+            bus.on_disconnect(lambda: line.leave(bus.server))
+            return line
         return BusLine(self.data)
 
     def permanent(self, name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
