@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ import pytest
 from pod.harness import LIMIT, Pod, Shape, cut, first, greedy, running_pod
 from xpod.common.view import PodView
 from xpod_policy.membership import Change
+from xpod_proto import PROTOCOL_VERSION, Hello, subjects
 from xpod_runtime.local_bus import LocalFabric
+from xpod_runtime.nats_bus import NatsBus
+from xpod_runtime.testing import running_broker
 
 PROMPT = list(range(20))
 
@@ -86,3 +90,29 @@ async def test_who_hangs_while_somebody_waits_is_down_without_a_late_heartbeat(
         async with asyncio.timeout(LIMIT):
             while all(view.table.members[f"{kind}-0"].alive for view in watching):
                 await pod.router.view.changed(0.05)
+
+
+async def test_who_cannot_reach_its_own_server_judges_nobody(tmp_path: Path) -> None:
+    """It hears of nobody, because its server hangs, and not because all are gone."""
+    async with running_broker(tmp_path) as broker:
+        bus = await NatsBus.connect(broker.url, "me", wait=LIMIT, ping_seconds=LIMIT)
+        view = PodView(bus, "pod")
+        await view.start()
+        hello = Hello("decode-0", "decode", "i", 1, "h", PROTOCOL_VERSION, "", "up", 0.0, {})
+        await bus.publish(subjects.hello("pod"), hello)
+        async with asyncio.timeout(LIMIT):
+            while "decode-0" not in view.table.members:
+                await view.changed(0.05)
+        broker.signal(signal.SIGSTOP)
+        try:
+            view._probes.ask(view.table.members["decode-0"])
+            async with asyncio.timeout(LIMIT):
+                await asyncio.gather(*view._probes._asked.values())
+            assert view.table.members["decode-0"].state == "up"
+        finally:
+            broker.signal(signal.SIGCONT)
+        view._probes.ask(view.table.members["decode-0"])
+        async with asyncio.timeout(LIMIT):
+            await asyncio.gather(*view._probes._asked.values())
+        assert view.table.members["decode-0"].state == "down", "now its silence says something"
+        await bus.close()

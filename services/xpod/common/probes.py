@@ -63,6 +63,8 @@ class Probes:
             return False
         except XpodError:  # it may only be about to connect again
             await asyncio.sleep(max(0.0, asked + patience - time.monotonic()))
+            if not await self._can_ask(patience):
+                return False
             changes = self._table.unanswered(name, member.incarnation, time.monotonic())
             if any(change.member.state == "suspect" for change in changes):
                 with suppress(XpodError):
@@ -70,6 +72,15 @@ class Probes:
         else:
             changes = self._table.answered(name, member.incarnation, time.monotonic())
         await self._tell(changes)
+        return True
+
+    async def _can_ask(self, patience: float) -> bool:
+        """Does our own server answer? If not, it may be what hangs, and we hear of nobody."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._bus.flush()
+        except (TimeoutError, XpodError):
+            return False
         return True
 
     async def _confirm(self, member: Member) -> None:
