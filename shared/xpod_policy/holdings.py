@@ -88,7 +88,7 @@ class _Routes:
 
     `keys` is `owners` as numbers to sort pairs by: [E + 1], where shard s owns s * E … s * E + E - 1, then come
     experts that nobody holds, and the last entry, which is also that of expert -1, is for pairs that are not wanted.
-    `spare` are the layers of which every expert is held twice.
+    `spare` are the layers of which some expert is held twice.
     """
 
     order: tuple[str, ...]
@@ -141,7 +141,7 @@ class RoutingTable:
         return _holders(self._now, layer, expert)
 
     def spare(self, layer: int) -> bool:
-        """Is every expert of the layer held twice?"""
+        """Is some expert of the layer held twice, so that others may be asked as well?"""
         return layer in self._now.spare
 
     def missing(self) -> list[tuple[int, int]]:
@@ -163,7 +163,7 @@ class RoutingTable:
         spare = frozenset(
             layer
             for layer in self.moe_layers
-            if all(len(_holders(routes, layer, expert)) > 1 for expert in range(self.experts))
+            if any(len(_holders(routes, layer, expert)) > 1 for expert in range(self.experts))
         )
         self._now = replace(routes, owners=owners, keys=keys, spare=spare)
 

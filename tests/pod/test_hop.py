@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from xpod_policy.holdings import to_bitmap
 from xpod_policy.membership import Change, Member
 from xpod_proto import ExpertCall, ExpertReply, Holdings, Message, Tensor, subjects
 from xpod_runtime.compute import ComputeThread
+from xpod_runtime.errors import Disconnected
 from xpod_runtime.line import BusLine
 from xpod_runtime.local_bus import LocalBus, LocalFabric
 from xpod_runtime.testing import LIMIT, Recorder
@@ -55,6 +57,20 @@ class Bench:
         bus = LocalBus(self.fabric, name)
         await bus.subscribe(subjects.calls("pod", name), handler)
         await self.holds(name, *experts)
+
+    async def forgetful(self, calls: int, *names: str) -> None:
+        """Shards that hold everything; the first `calls` that they get together are never answered."""
+        left = [calls]
+
+        async def handler(message: Message) -> Message:
+            if left[0] > 0:
+                left[0] -= 1
+                await asyncio.Event().wait()
+            return await answer(message)
+
+        for name in names:
+            await LocalBus(self.fabric, name).subscribe(subjects.calls("pod", name), handler)
+            await self.holds(name, *range(EXPERTS))
 
     async def holds(self, name: str, *experts: int, incarnation: str = "one") -> None:
         layers = {LAYER: to_bitmap(experts, EXPERTS)}
@@ -206,33 +222,18 @@ async def test_where_nobody_else_holds_an_expert_nothing_is_hedged(impatient: No
 async def test_a_shard_that_serves_alone_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer was lost with a NATS node."""
     monkeypatch.setattr(hop_module, "ALONE_SECONDS", 0.05)
-    bench, lost = Bench(), [1]
+    bench = Bench()
+    await bench.forgetful(1, "expert-0")
 
-    async def forgetful(message: Message) -> Message:
-        if lost[0] > 0:
-            lost[0] -= 1
-            await asyncio.Event().wait()
-        return await answer(message)
-
-    await LocalBus(bench.fabric, "expert-0").subscribe(subjects.calls("pod", "expert-0"), forgetful)
-    await bench.holds("expert-0", 0, 1, 2, 3)
     async with asyncio.timeout(LIMIT):
         assert np.array_equal(await bench.exchange(call_timeout=3600), expected())
 
 
 @pytest.mark.usefixtures("impatient")
 async def test_where_a_call_and_its_hedge_are_both_lost_whoever_serves_is_asked_anew() -> None:
-    bench, lost = Bench(), [2]  # so many calls get no answer
+    bench = Bench()
+    await bench.forgetful(2, "expert-0", "expert-1")
 
-    async def forgetful(message: Message) -> Message:
-        if lost[0] > 0:
-            lost[0] -= 1
-            await asyncio.Event().wait()
-        return await answer(message)
-
-    for name in ("expert-0", "expert-1"):
-        await LocalBus(bench.fabric, name).subscribe(subjects.calls("pod", name), forgetful)
-        await bench.holds(name, 0, 1, 2, 3)
     compute = ComputeThread()
     hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute, call_timeout=3600)
     async with asyncio.timeout(LIMIT):
@@ -240,5 +241,74 @@ async def test_where_a_call_and_its_hedge_are_both_lost_whoever_serves_is_asked_
         out = await compute.run(hop.experts, LAYER, ROWS, one_expert)
     assert np.array_equal(out, (ROWS[:, None, :] + one_expert[:, :, None]).astype(np.float32))
     assert hop.retries == 1
+    hop.close()
+    await compute.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_calls_that_are_lost_together_are_each_waited_for_as_one_alone() -> None:
+    """A NATS node took all of a layer's calls with it: that was one fault, whatever the number of calls."""
+    bench, patience = Bench(), list[float]()
+    await bench.forgetful(4, "expert-0", "expert-1")  # two calls, and a hedge of each
+
+    compute = ComputeThread()
+    hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute, call_timeout=3600)
+    post = hop._post
+
+    def noted(*args: Any) -> int:
+        ticket = post(*args)
+        patience.append(hop._calls[ticket].hedge_at - hop._calls[ticket].posted)
+        return ticket
+
+    hop._post = noted  # type: ignore[method-assign]
+    async with asyncio.timeout(LIMIT):
+        assert np.array_equal(await compute.run(hop.experts, LAYER, ROWS, CHOSEN), expected())
+    assert hop.retries == 2
+    assert max(patience) <= 4.01 * min(patience)
+    hop.close()
+    await compute.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_whoever_was_asked_over_a_lost_connection_may_be_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was our connection. Else nobody would be left to hedge what is lost next."""
+    bench, cut = Bench(), [1]
+    await bench.forgetful(2, "expert-0", "expert-1")
+    request = bench.bus.request
+
+    async def cut_off(subject: str, message: Message, *, timeout: float) -> Message:
+        if cut[0] > 0:
+            cut[0] -= 1
+            raise Disconnected("the connection was lost")
+        return await request(subject, message, timeout=timeout)
+
+    monkeypatch.setattr(bench.bus, "request", cut_off)
+    compute = ComputeThread()
+    hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute, call_timeout=3600)
+    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 3600)
+    async with asyncio.timeout(LIMIT):
+        assert np.array_equal(await compute.run(hop.experts, LAYER, ROWS, CHOSEN), expected())
+    assert hop.hedges >= 1
+    hop.close()
+    await compute.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_expert_that_one_shard_alone_holds_keeps_no_others_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As while shards load what a placement gave them."""
+    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 3600)
+    bench = Bench()
+    await bench.shard("expert-0", 0, 1, 2, 3, answers=False)
+    await bench.shard("expert-1", 0, 1, 2)
+    compute = ComputeThread()
+    hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute, call_timeout=3600)
+    chosen = np.array([[0, 1], [2, 0], [1, 0]])
+    async with asyncio.timeout(LIMIT):
+        out = await compute.run(hop.experts, LAYER, ROWS, chosen)
+    assert np.array_equal(out, (ROWS[:, None, :] + chosen[:, :, None]).astype(np.float32))
     hop.close()
     await compute.close()

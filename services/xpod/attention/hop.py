@@ -13,13 +13,11 @@ from __future__ import annotations
 import math
 import queue
 import time
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
+from xpod.attention.exchange import Array, Call, Exchange
 from xpod.common.experts import ExpertDirectory
 from xpod_policy.hedging import Latencies
 from xpod_policy.holdings import MANY, ShardRows
@@ -27,12 +25,13 @@ from xpod_proto import ExpertCall, ExpertReply, Message, Tensor, subjects
 from xpod_proto.registry import maker_of
 from xpod_proto.tensor import made_tensor
 from xpod_runtime.compute import ComputeThread
-from xpod_runtime.errors import BusClosed, DeadlineExceeded, MessageTooLarge, XpodError
+from xpod_runtime.errors import BusClosed, DeadlineExceeded, Disconnected, MessageTooLarge, XpodError
 from xpod_runtime.line import BUS_LIMIT, Answer, Line
 
 log = structlog.get_logger(__name__)
-Array = npt.NDArray[Any]
 RETRY_EVERY = 0.25
+RECONNECT_SECONDS = 0.05
+"""From the loss of our own connection to the first question over another."""
 PATIENCE_GROWS = 4
 """With each attempt that nobody answers, so that a machine that is only slow is not given ever more to do."""
 ALONE_SECONDS = 1.0
@@ -56,40 +55,6 @@ class ShardLost(XpodError):
 _expert_call = maker_of(ExpertCall)
 
 
-@dataclass(slots=True, eq=False)
-class Exchange:
-    """One layer's question under way: `rows` `[T, D]`, `experts` `[T, K]`; `out` `[T * K, D]` fills up."""
-
-    layer: int
-    rows: Array
-    experts: Array
-    out: Array
-    calls: int = 0
-    attempts: int = 0
-    avoid: frozenset[str] = frozenset()
-    homeless: Array | None = None
-    version: int = -1
-    retry_at: float = 0.0
-    give_up: float = math.inf
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """A call under way. `hedges` are calls for the same pairs; `hedged` is the call that this one is a hedge of.
-
-    `late`: what it was asked for is there already; its answer only says that the shard answers.
-    """
-
-    exchange: Exchange
-    part: ShardRows
-    posted: float
-    deadline: float
-    hedge_at: float
-    hedges: set[int] = field(default_factory=set)
-    hedged: int = 0
-    late: bool = False
-
-
 class Hop:
     """The attention side. `call_timeout` bounds one call, `patience` the wait for a missing expert (seconds)."""
 
@@ -108,7 +73,7 @@ class Hop:
         self._line, self._pod, self._directory, self._dtype = line, pod, directory, dtype
         self._compute, self._call_timeout, self._patience = compute, call_timeout, patience
         self._subjects: dict[str, str] = {}
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, Call] = {}
         self._lost: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closed = False
         self._latencies = Latencies()
@@ -175,18 +140,20 @@ class Hop:
         self._lost.put(shard)
         self._line.interrupt()
 
-    def _ask(self, exchange: Exchange, wanted: Array, most: int = MANY) -> None:
+    def _ask(self, exchange: Exchange, wanted: Array, most: int = MANY, tries: int = 0) -> None:
         """Send the pairs of `wanted` `[T, K]` (negative: not wanted) to who serves them, at most `most` a call."""
         exchange.version = self._directory.version
         parts, nobody = self._split(exchange, wanted)
-        self._post_all(exchange, parts, most)
+        self._post_all(exchange, parts, most, tries)
         if nobody is not None:
-            now = time.monotonic()
-            missed = np.where(nobody, wanted, -1)
-            before = exchange.homeless
-            exchange.homeless = missed if before is None else np.maximum(before, missed)
-            exchange.retry_at = now + RETRY_EVERY
-            exchange.give_up = min(exchange.give_up, now + self._patience)
+            self._put_off(exchange, np.where(nobody, wanted, -1), RETRY_EVERY)
+
+    def _put_off(self, exchange: Exchange, wanted: Array, seconds: float) -> None:
+        """Ask for these pairs later: now nobody can be asked."""
+        now, before = time.monotonic(), exchange.homeless
+        exchange.homeless = wanted if before is None else np.maximum(before, wanted)
+        exchange.retry_at = now + seconds
+        exchange.give_up = min(exchange.give_up, now + self._patience)
 
     def _split(self, exchange: Exchange, wanted: Array) -> tuple[list[ShardRows], Array | None]:
         """Who serves what; slow shards only what nobody else does."""
@@ -199,7 +166,9 @@ class Hop:
         more, nobody = split(layer, np.where(left, wanted, -1), avoid)
         return [*parts, *more], nobody
 
-    def _post_all(self, exchange: Exchange, parts: list[ShardRows], most: int = MANY) -> list[int]:
+    def _post_all(
+        self, exchange: Exchange, parts: list[ShardRows], most: int = MANY, tries: int = 0
+    ) -> list[int]:
         """Send calls of at most `most` pairs; their tickets."""
         sure = min(most, self._pairs(exchange, BUS_LIMIT))
         now = time.monotonic()
@@ -207,11 +176,11 @@ class Hop:
         tickets = []
         for part in parts:
             if part.place.size <= sure:
-                tickets.append(self._post(exchange, part, whole, now))
+                tickets.append(self._post(exchange, part, whole, now, tries))
                 continue
             fit = self._pairs(exchange, self._line.limit(self._subject(part.shard)))
             for piece in part.cut(min(most, fit), exchange.experts):
-                tickets.append(self._post(exchange, piece, whole, now))
+                tickets.append(self._post(exchange, piece, whole, now, tries))
         self._line.flush()
         return tickets
 
@@ -226,7 +195,7 @@ class Hop:
                 continue
             call.hedge_at = now + PATIENCE_GROWS * waited
             avoid = exchange.avoid | self._slow | {call.part.shard}
-            parts, nobody = self._directory.routing.split(exchange.layer, _pairs_of(call), avoid)
+            parts, nobody = self._directory.routing.split(exchange.layer, call.pairs(), avoid)
             if nobody is not None:  # it alone serves these: what it was asked, or its answer, may be lost
                 if waited >= ALONE_SECONDS:
                     self._ask_anew(call)
@@ -237,16 +206,14 @@ class Hop:
             self.hedges += 1
         self._hedge_at = min((call.hedge_at for call in self._calls.values()), default=math.inf)
 
-    def _ask_anew(self, call: _Call) -> None:
+    def _ask_anew(self, call: Call) -> None:
         """Neither the call nor its hedges were answered in all that time: whoever serves its pairs is asked again."""
-        exchange = call.exchange
-        exchange.attempts += 1
         for hedge in call.hedges:
             self._outdo(self._calls[hedge])
         call.hedges.clear()
         self._outdo(call)
         self.retries += 1
-        self._ask(exchange, _pairs_of(call))
+        self._ask(call.exchange, call.pairs(), tries=call.tries + 1)
 
     def _ask_again(self, exchange: Exchange, now: float) -> None:
         """Pairs that nobody served: is there somebody by now?"""
@@ -261,18 +228,18 @@ class Hop:
         exchange.avoid, exchange.homeless = frozenset(), None
         self._ask(exchange, homeless)
 
-    def _post(self, exchange: Exchange, part: ShardRows, whole: Tensor, now: float) -> int:
+    def _post(self, exchange: Exchange, part: ShardRows, whole: Tensor, now: float, tries: int) -> int:
         rows = whole if part.rows is None else Tensor.of(exchange.rows[part.rows], self._dtype)
         call = _expert_call(exchange.layer, rows, _numbers(part.row_of), _numbers(part.expert_of))
         ticket = self._line.post(self._subject(part.shard), call)
         hedge_at = now + self._call_timeout
         if self._hedging:
-            patience = self._latencies.patience(part.place.size) * PATIENCE_GROWS**exchange.attempts
+            patience = self._latencies.patience(part.place.size) * PATIENCE_GROWS**tries
             if not self._directory.routing.spare(exchange.layer):
                 patience = max(ALONE_SECONDS, PATIENCE_GROWS * patience)
             hedge_at = now + patience
             self._hedge_at = min(self._hedge_at, hedge_at)
-        self._calls[ticket] = _Call(exchange, part, now, now + self._call_timeout, hedge_at)
+        self._calls[ticket] = Call(exchange, part, now, now + self._call_timeout, hedge_at, tries)
         exchange.calls += 1
         self.calls += 1
         return ticket
@@ -298,7 +265,7 @@ class Hop:
         if isinstance(arrival, Answer) and (call := self._calls.pop(arrival.ticket, None)) is not None:
             self._arrived(arrival.ticket, call, arrival.message)
 
-    def _arrived(self, ticket: int, call: _Call, reply: Message | XpodError) -> None:
+    def _arrived(self, ticket: int, call: Call, reply: Message | XpodError) -> None:
         exchange, part = call.exchange, call.part
         if call.late:
             self._slow.discard(part.shard)
@@ -319,7 +286,7 @@ class Hop:
             if call.hedges or call.hedged:
                 self._settle(ticket, call)
 
-    def _settle(self, ticket: int, call: _Call) -> None:
+    def _settle(self, ticket: int, call: Call) -> None:
         """Of a call and its hedges, those whose pairs are all there now are late."""
         for hedge in call.hedges:
             self._outdo(self._calls[hedge])
@@ -330,12 +297,12 @@ class Hop:
                 self._slow.add(first.part.shard)
                 self._outdo(first)
 
-    def _outdo(self, call: _Call) -> None:
+    def _outdo(self, call: Call) -> None:
         """Its answer is not needed any more."""
         call.late, call.hedge_at = True, math.inf
         call.exchange.calls -= 1
 
-    def _failed(self, call: _Call, error: XpodError | None) -> None:
+    def _failed(self, call: Call, error: XpodError | None) -> None:
         """The shard did not do its part: ask the others, unless they have been asked already."""
         exchange, part = call.exchange, call.part
         if error is not None:
@@ -349,15 +316,17 @@ class Hop:
         self.retries += 1
         if self._covered(call):
             return
-        wanted = _pairs_of(call)
+        wanted = call.pairs()
         smallest = self._pairs(exchange, BUS_LIMIT)
         if isinstance(error, MessageTooLarge) and len(part.place) > smallest:
             self._ask(exchange, wanted, smallest)
+        elif isinstance(error, Disconnected):  # we are cut off, and whom we asked is as good as anybody
+            self._put_off(exchange, wanted, RECONNECT_SECONDS)
         else:
             exchange.avoid |= {part.shard}
             self._ask(exchange, wanted)
 
-    def _covered(self, call: _Call) -> bool:
+    def _covered(self, call: Call) -> bool:
         """Whether what a failed call was asked for is under way elsewhere."""
         first = self._calls.get(call.hedged)
         if first is not None:  # the call itself goes on, without its hedges
@@ -384,14 +353,6 @@ class Hop:
             self._line.forget(ticket)
             if (call := self._calls.pop(ticket, None)) is not None:
                 self._arrived(ticket, call, error)
-
-
-def _pairs_of(call: _Call) -> Array:
-    """The experts `[T, K]` that a call asks for, -1 elsewhere."""
-    experts = call.exchange.experts
-    wanted = np.full_like(experts, -1)
-    wanted.reshape(-1)[call.part.place] = experts.reshape(-1)[call.part.place]
-    return wanted
 
 
 def _numbers(values: Array) -> Tensor:

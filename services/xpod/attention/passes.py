@@ -11,7 +11,8 @@ from collections.abc import Generator, Sequence
 
 import torch
 
-from xpod.attention.hop import Exchange, Hop
+from xpod.attention.exchange import Exchange
+from xpod.attention.hop import Hop
 from xpod_model.attention_half import AttentionHalf, ExpertBatch, Segment
 from xpod_model.kv import KVCache
 from xpod_model.legs import Outputs
