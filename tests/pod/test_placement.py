@@ -12,7 +12,7 @@ import pytest
 from pod.harness import LIMIT, Pod, Shape, running_pod
 from xpod.expert.shard import Expert
 from xpod_model.experts import ExpertSet
-from xpod_policy.holdings import to_bitmap
+from xpod_policy.holdings import RoutingTable, to_bitmap
 from xpod_proto import Placement, subjects
 from xpod_runtime.local_bus import LocalBus, LocalFabric
 
@@ -99,6 +99,61 @@ async def test_two_shards_that_follow_two_placements_do_not_rely_on_one_another(
                 await pod.router.view.changed(0.05)
             await announcements(pod, second, 4)
         assert missed == []
+
+
+async def test_nobody_drops_an_expert_before_all_hold_it_who_should(
+    oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two shards hold everything; the first is to leave it to the second and the third, which is slow to load."""
+    loading, go_on, load = threading.Event(), threading.Event(), Expert._load_one
+
+    def slowly(self: Expert, *pair: Any) -> None:
+        if self.member == "expert-2":
+            loading.set()
+            assert go_on.wait(LIMIT)
+        load(self, *pair)
+
+    fabric = LocalFabric()
+    async with running_pod(
+        fabric, oracle_dirs["plain"], Shape(expert=2), announce=0.05, publish=3600.0
+    ) as pod:
+        await pod.crash("supervisor-0")
+        routing, directory = pod.router.engine._directory.routing, pod.router.engine._directory
+        copies: list[int] = []
+        directory.listen(lambda: copies.append(fewest(routing)))
+        everything = {
+            layer: to_bitmap(range(routing.experts), routing.experts) for layer in routing.moe_layers
+        }
+        both = dict.fromkeys(("expert-0", "expert-1"), everything)
+        last = dict.fromkeys(("expert-1", "expert-2"), everything)
+        async with asyncio.timeout(LIMIT):
+            for shard in shards(pod):
+                await shard.on_placement(Placement(STALE_EPOCH, "test", both))
+            while fewest(routing) < 2:
+                await pod.router.view.changed(0.05)
+            monkeypatch.setattr(Expert, "_load_one", slowly)
+            copies.clear()
+            third = await pod.start("expert", 2, fabric, oracle_dirs["plain"], announce=0.05)
+            assert isinstance(third, Expert)
+            for shard in shards(pod):
+                await shard.on_placement(Placement(STALE_EPOCH + 1, "test", last))
+            while not loading.is_set():
+                await pod.router.view.changed(0.05)
+            await announcements(pod, shards(pod)[0], 4)
+            assert shards(pod)[0]._experts.held
+            go_on.set()
+            while shards(pod)[0]._experts.held:
+                await pod.router.view.changed(0.05)
+        assert min(copies) == 2
+
+
+def fewest(routing: RoutingTable) -> int:
+    """Holders of the expert that fewest shards hold."""
+    return min(
+        len(routing.holders(layer, expert))
+        for layer in routing.moe_layers
+        for expert in range(routing.experts)
+    )
 
 
 async def test_experts_leave_between_two_calls(

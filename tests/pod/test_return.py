@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -166,9 +167,11 @@ async def test_a_key_belongs_to_one_request(pod: Pod) -> None:
 async def test_a_pod_that_was_lost_goes_on_from_its_journal(
     nats: str, oracle_dirs: dict[str, Path], claim: Claim
 ) -> None:
+    """It has to be long: of a session without a key that has ended, nothing more is written."""
+    long = replace(SAMPLING, max_tokens=600)
     async with running_pod(nats, oracle_dirs["plain"], journal=0.05) as pod:
-        whole = await pod.generate(PROMPT, SAMPLING)
-        left = await engine(pod).open(PROMPT, SAMPLING, claim)
+        whole = await pod.generate(PROMPT, long)
+        left = await engine(pod).open(PROMPT, long, claim)
         begun = await first(left, 70)
         store = pod.router.data.store("test-sessions", lifetime=3600.0)
         async with asyncio.timeout(LIMIT):
@@ -177,7 +180,7 @@ async def test_a_pod_that_was_lost_goes_on_from_its_journal(
         for name in list(pod.members):
             await pod.crash(name)
     async with running_pod(nats, oracle_dirs["plain"]) as pod:
-        taken = await engine(pod).open(PROMPT, SAMPLING, claim)
+        taken = await engine(pod).open(PROMPT, long, claim)
         assert taken.attached, "from the journal"
         assert begun + (await rest(taken))[70:] == whole
         if claim.lasting:

@@ -168,26 +168,34 @@ class Expert(Service):
         self._checkpoint.release()
         give_back_memory()
 
-    def _spare(self, unwanted: set[tuple[int, int]], wish: Placement) -> dict[str, set[tuple[int, int]]]:
-        """By shard, those of them that it holds and will keep: who should not may be dropping them at this moment."""
-        holders = self._directory.routing.holders
-        keepers = wish.shards.keys() - {self.member}
-        spare: dict[str, set[tuple[int, int]]] = {}
+    def _spare(
+        self, unwanted: set[tuple[int, int]], wish: Placement
+    ) -> dict[tuple[int, int], frozenset[str]]:
+        """Those of them that all hold who should, with these keepers: until then there would be a copy too few."""
+        wished = {
+            shard: {layer: frozenset(from_bitmap(bitmap)) for layer, bitmap in layers.items()}
+            for shard, layers in wish.shards.items()
+        }
+        spare = {}
         for layer, expert in unwanted:
-            for shard in keepers.intersection(holders(layer, expert)):
-                if expert in from_bitmap(wish.shards[shard].get(layer, b"")):
-                    spare.setdefault(shard, set()).add((layer, expert))
+            keepers = frozenset(shard for shard, held in wished.items() if expert in held.get(layer, ()))
+            if keepers and keepers.issubset(self._directory.routing.holders(layer, expert)):
+                spare[layer, expert] = keepers
         return spare
 
-    async def _hand_over(self, spare: dict[str, set[tuple[int, int]]]) -> None:
+    async def _hand_over(self, spare: dict[tuple[int, int], frozenset[str]]) -> None:
         """Drop what its keepers hold still. Two that ask one another both keep it, and ask again.
 
         On the computing thread, between two calls: a call that is under way reads the weights' memory.
         """
-        self._leaving = leaving = set().union(*spare.values())
+        self._leaving = leaving = set(spare)
+        shards = sorted(frozenset().union(*spare.values()))
         try:
-            staying = await asyncio.gather(*map(self._staying_at, spare))
-            kept = leaving & set().union(*staying)
+            answers = await asyncio.gather(*map(self._staying_at, shards))
+            staying = dict(zip(shards, answers, strict=True))
+            kept = {
+                pair for pair, keepers in spare.items() if all(pair in staying[shard] for shard in keepers)
+            }
             if kept:
                 await self.compute.run(self._forget, kept)
         finally:
