@@ -13,7 +13,7 @@ from typing import Any
 
 from xpod.cli.bench.figures import percentile
 from xpod.cli.chaos.load import Ended, Load
-from xpod.cli.chaos.opening import Wanted, opened
+from xpod.cli.chaos.opening import Wanted, opened, tell_logs
 from xpod.cli.chaos.options import ChaosDataOption, ComposeOption, MinutesOption, SeedOption, StreamsOption
 from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.target import Target
@@ -72,11 +72,13 @@ def calm(  # noqa: PLR0917
     """
     with opened(Wanted(data, compose, model, dtype)) as target:
         report = _calm(target, 60 * minutes, streams, seed).report()
+        alarm = report["wrong"] or report["declared_down"] or report["hedged_share"] > MOST_HEDGED
+        if alarm:
+            tell_logs(target)
     if as_json:
         print(json.dumps(report, ensure_ascii=False))
     else:
         print("\n".join(f"{name:<14} {_shown(value)}" for name, value in report.items()))
-    alarm = report["wrong"] or report["declared_down"] or report["hedged_share"] > MOST_HEDGED
     return ALARM if alarm else 0
 
 

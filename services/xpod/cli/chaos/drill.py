@@ -14,7 +14,7 @@ from typing import Annotated, get_args
 from rich.console import Console
 from typer import Option
 
-from xpod.cli.chaos.opening import Wanted, opened
+from xpod.cli.chaos.opening import Wanted, opened, tell_logs
 from xpod.cli.chaos.options import ChaosDataOption, ComposeOption, SeedOption, StreamsOption
 from xpod.cli.chaos.report import as_table, summary
 from xpod.cli.chaos.requests import requests
@@ -80,12 +80,15 @@ def drill(  # noqa: PLR0917
             _tell(outcomes[-1], len(outcomes), len(plan))
             if cell.kind == POD:
                 fault_free(target, bodies)  # what was loaded is gone
-    rows = summary(outcomes)
+        rows = summary(outcomes)
+        wrong = any(row["wrong"] for row in rows)
+        if wrong:
+            tell_logs(target)
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
     else:
         Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(as_table(rows))
-    return WRONG if any(row["wrong"] for row in rows) else 0
+    return WRONG if wrong else 0
 
 
 def _cells(kinds: str, signals: str, phases: str) -> list[Cell]:

@@ -5,7 +5,10 @@ Knows: the state file. Does not know: routers' views, streams, or when to hit wh
 
 from __future__ import annotations
 
+import shutil
 import signal
+from pathlib import Path
+from tempfile import mkdtemp
 
 import psutil
 
@@ -14,7 +17,7 @@ from xpod.cli.chaos.target import POD, Fault, Life, Signal, Target, Usage
 from xpod.cli.errors import CliError
 from xpod.cli.own_pod import LAUNCHER, OwnPod
 from xpod.cli.process import KILL_SECONDS, ProcessRef, send, wait_gone
-from xpod.cli.state import MemberState
+from xpod.cli.state import MemberState, logs_dir
 
 SIGNALS = {"KILL": signal.SIGKILL, "STOP": signal.SIGSTOP}
 
@@ -52,6 +55,13 @@ class LocalPod(Target):
         launcher = MemberState(LAUNCHER, LAUNCHER, state.launcher)
         found = [_usage(member) for member in [launcher, *state.members]]
         return [usage for usage in found if usage is not None]
+
+    def keep_logs(self) -> Path | None:
+        if not self.own:
+            return None
+        kept = Path(mkdtemp(prefix="xpod-logs-"))
+        shutil.copytree(logs_dir(self._pod.data), kept, dirs_exist_ok=True)
+        return kept
 
 
 def _life(member: MemberState) -> Life:

@@ -5,6 +5,7 @@ Knows: how each is found or started. Does not know: what is done to it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,18 @@ def opened(wanted: Wanted) -> Iterator[Target]:
         yield _whole(LocalPod(OwnPod(directory), own=False))
         return
     with own_pod(wanted.model, {}, dtype=wanted.dtype, nats=NATS_NODES) as pod:
-        yield _whole(LocalPod(pod, own=True))
+        target = LocalPod(pod, own=True)
+        try:
+            yield _whole(target)
+        except CliError:
+            tell_logs(target)
+            raise
+
+
+def tell_logs(target: Target) -> None:
+    """Something went wrong: keeps what the pod logged, and says where."""
+    if kept := target.keep_logs():
+        print(f"the pod's logs are kept in {kept}", file=sys.stderr, flush=True)
 
 
 def _whole(target: Target) -> Target:

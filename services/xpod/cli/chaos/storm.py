@@ -16,7 +16,7 @@ from typer import Option
 
 from xpod.cli.chaos.load import Load
 from xpod.cli.chaos.meter import Meter
-from xpod.cli.chaos.opening import Wanted, opened
+from xpod.cli.chaos.opening import Wanted, opened, tell_logs
 from xpod.cli.chaos.options import ChaosDataOption, ComposeOption, MinutesOption, SeedOption, StreamsOption
 from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.storm_report import Storm, summary, tables
@@ -50,13 +50,16 @@ def storm(  # noqa: PLR0917
     """
     with opened(Wanted(data, compose, model, dtype)) as target:
         report = summary(_storm(target, 60 * minutes, streams, every, seed))
+        wrong = bool(report["wrong"] or report["problem"])
+        if wrong:
+            tell_logs(target)
     if as_json:
         print(json.dumps(report, ensure_ascii=False))
     else:
         console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
         for each in tables(report):
             console.print(each)
-    return WRONG if report["wrong"] or report["problem"] else 0
+    return WRONG if wrong else 0
 
 
 def _storm(target: Target, seconds: float, streams: int, every: float, seed: int) -> Storm:

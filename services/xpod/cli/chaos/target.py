@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from xpod.cli.client import PodClient
@@ -84,6 +85,10 @@ class Target(ABC):
     @abstractmethod
     def usage(self) -> list[Usage]:
         """Of all processes that can be asked now."""
+
+    def keep_logs(self) -> Path | None:
+        """Where the logs are from now on that would go with a pod that was started for this."""
+        return None
 
     @property
     def endpoints(self) -> list[str]:
