@@ -70,7 +70,7 @@ async def bench(
     fabric = LocalFabric(delay=DELAY)
     async with running_pod(fabric, oracle_dirs["plain"], SHAPE, **options) as pod:
         hurry(pod)
-        await seen(pod, pod.members, pod.members, "up")
+        await whole(pod)
         yield Bench(pod, fabric, expected)
 
 
@@ -141,7 +141,7 @@ async def test_streams_on_a_disturbed_network(bench: Bench, case: Case) -> None:
         assert pod.router.engine.divergences == 0
     finally:
         fabric.plan = FaultPlan()
-    await seen(pod, pod.members, pod.members, "up")
+    await whole(pod)
 
 
 def hits(plan: FaultPlan) -> int:
@@ -159,6 +159,12 @@ async def seen(pod: Pod, by: Iterable[str], names: Iterable[str], *states: str) 
                     await view.changed(0.05)
 
 
+async def whole(pod: Pod) -> None:
+    """Returns once everybody knows of everybody, and the routers of every expert, too."""
+    await seen(pod, pod.members, pod.members, "up")
+    await pod.ready()
+
+
 OUT_OF_REACH = [
     *((kind, "cut off") for kind in KINDS),
     *((kind, way) for kind in ("router", "decode", "expert") for way in ("deaf", "mute")),
@@ -171,7 +177,7 @@ async def test_streams_while_a_member_is_out_of_reach(bench: Bench, kind: str, w
     pod, fabric, victim = bench.pod, bench.fabric, f"{kind}-0"
     others = set(pod.members) - {victim}
     streams = asyncio.create_task(answers(pod))
-    await under_way(pod)
+    await under_way(pod, streams)
     fabric.plan = plan = cut(victim, way)
     try:
         if way != "deaf":
@@ -184,13 +190,14 @@ async def test_streams_while_a_member_is_out_of_reach(bench: Bench, kind: str, w
     finally:
         fabric.plan = FaultPlan()
     assert await streams == bench.expected
-    await seen(pod, pod.members, pod.members, "up")
     assert pod.router.engine.divergences == 0
+    await whole(pod)
 
 
-async def under_way(pod: Pod) -> None:
-    """Returns once some stream decodes."""
+async def under_way(pod: Pod, streams: asyncio.Task[list[Answer]]) -> None:
+    """Returns once some stream decodes; raises what ended them before."""
     workers = [member for member in pod.of("decode") if isinstance(member, Worker)]
     async with asyncio.timeout(LIMIT):
         while not any(worker.engine.sequences for worker in workers):
+            assert not streams.done(), f"over already: {await streams}"
             await pod.router.view.changed(0.02)
