@@ -1,6 +1,9 @@
 """A token depends on its sequence and nothing else: any batch, any chunking, any company gives the same bits."""
 
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import torch
 from model.oracle_models import VOCAB
 from xpod_model.attention_half import Segment
 from xpod_model.kv import KVCache
+from xpod_model.linear import INSTRUCTIONS, INSTRUCTIONS_VARIABLE
 from xpod_model.reference import Reference
 from xpod_model.sampler import Sampling
 
@@ -98,3 +102,18 @@ def test_two_threads_give_the_bits_of_one(model: Reference) -> None:
     finally:
         torch.set_num_threads(1)
     assert all(k == kv and torch.equal(other, logits) for k, other in pairs)
+
+
+@pytest.mark.parametrize("asked", [None, "AVX2"])
+def test_products_are_made_of_vectors_unless_somebody_wants_less(asked: str | None) -> None:
+    """Tiles (AMX) take another order of sums for another number of rows: where there are some, all the above fails."""
+    outer = {name: value for name, value in os.environ.items() if name != INSTRUCTIONS_VARIABLE}
+    code = f"import os, xpod_model.linear; print(os.environ[{INSTRUCTIONS_VARIABLE!r}])"
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        env=outer | ({INSTRUCTIONS_VARIABLE: asked} if asked else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == (asked or INSTRUCTIONS)
