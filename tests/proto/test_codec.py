@@ -58,6 +58,20 @@ TAGS = {
     115: "MatchedBlocks",
     116: "FetchBlocks",
     117: "FetchedBlocks",
+    118: "NewBlock",
+    119: "AllocBlocks",
+    120: "BlockPart",
+    121: "FillBlocks",
+    122: "InsertBlocks",
+    123: "FreeBlocks",
+    124: "DeleteBlocks",
+    125: "SwapOut",
+    126: "SwapIn",
+    127: "BlockFlags",
+    160: "TransferBlocks",
+    161: "ListBlocks",
+    162: "BlockList",
+    163: "BlocksChanged",
 }
 
 

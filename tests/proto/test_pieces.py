@@ -48,6 +48,7 @@ def test_parts_of_any_number(count: int) -> None:
 def test_after_an_error_the_next_message_is_whole() -> None:
     bad = FetchBlocks.__new__(FetchBlocks)
     object.__setattr__(bad, "names", (b"good", object()))
+    object.__setattr__(bad, "lease", 0.0)
     with pytest.raises(TypeError, match="no wire form"):
         encode(bad)
-    assert encode(FetchBlocks((b"x",))) == msgpack.packb([116, [b"x"]])
+    assert encode(FetchBlocks((b"x",))) == msgpack.packb([116, [b"x"], 0.0])

@@ -16,6 +16,7 @@ class DecodeTask(Message):
     prompt: Tensor
     generated: Tensor
     sampling: SamplingSpec
+    salt: str = ""
 
 
 @message(65)

@@ -14,6 +14,7 @@ class SessionFacts(Message):
     request: bytes
     prompt: Tensor
     sampling: SamplingSpec
+    salt: str = ""
 
 
 @message(129)

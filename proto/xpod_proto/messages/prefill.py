@@ -7,10 +7,14 @@ from xpod_proto.tensor import Tensor
 
 @message(48)
 class PrefillTask(Message):
-    """Compute the KV of `prompt` (u32 `[T]`), sample token 0, and report to `router`; answered by Ack when queued."""
+    """Compute the KV of `prompt` (u32 `[T]`), sample token 0, and report to `router`; answered by Ack when queued.
+
+    KV is shared with sessions of the same `salt` only.
+    """
 
     session: str
     epoch: int
     router: str
     prompt: Tensor
     sampling: SamplingSpec
+    salt: str = ""
