@@ -8,13 +8,14 @@ Source: MemServe (2406.17565) names 16-token blocks by prompt prefix; here the p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 BLOCK_TOKENS = 16
 NAME_BYTES = 16
+TOKEN_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,13 @@ def namespace(*parts: str) -> bytes:
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=NAME_BYTES).digest()
 
 
+def salted(root: bytes, salt: str) -> bytes:
+    """The root for sessions of one `salt`: they share KV with one another only. An empty salt changes nothing."""
+    if not salt:
+        return root
+    return hashlib.blake2b(root + b"\0salt\0" + salt.encode(), digest_size=NAME_BYTES).digest()
+
+
 def child(parent: bytes, tokens: Sequence[int]) -> bytes:
     """The name of the block that follows `parent` and holds `tokens` (1 to 16 of them)."""
     return hashlib.blake2b(parent + np.asarray(tokens, "<u4").tobytes(), digest_size=NAME_BYTES).digest()
@@ -55,15 +63,24 @@ def block_refs(root: bytes, tokens: Sequence[int]) -> list[BlockRef]:
     return refs
 
 
-def covering(candidates: Sequence[BlockRef], found: Container[bytes]) -> list[BlockRef]:
-    """The longest prefix that the found blocks cover without a gap; of two at one place, the one with more tokens."""
+def names(root: bytes, tokens: bytes | bytearray | memoryview) -> Iterator[bytes]:
+    """The names of a sequence's blocks, one at a time, as in `block_refs`; `tokens` are u32, little-endian."""
+    size = BLOCK_TOKENS * TOKEN_BYTES
+    data, parent = bytes(tokens), root
+    for start in range(0, len(data), size):
+        parent = hashlib.blake2b(parent + data[start : start + size], digest_size=NAME_BYTES).digest()
+        yield parent
+
+
+def covering(candidates: Sequence[BlockRef], found: Container[bytes], begin: int = 0) -> list[BlockRef]:
+    """What the found blocks cover from `begin` on without a gap; of two at one place, the one with more tokens."""
     prefix: list[BlockRef] = []
     by_start: dict[int, BlockRef] = {}
     for ref in candidates:
         best = by_start.get(ref.start)
         if ref.name in found and (best is None or best.tokens < ref.tokens):
             by_start[ref.start] = ref
-    following = by_start.get(0)
+    following = by_start.get(begin)
     while following is not None:
         prefix.append(following)
         following = by_start.get(following.end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,9 @@ from xpod_policy.blocks import (
     blocks_for,
     child,
     covering,
+    names,
     namespace,
+    salted,
 )
 
 ROOT = namespace("model", "bf16", "print", "")
@@ -41,6 +44,22 @@ def test_names_form_a_chain() -> None:
     assert second.name == child(first.name, TOKENS[16:32])
     assert third == BlockRef(child(second.name, TOKENS[32:]), 32, 8)
     assert third.end == 40
+
+
+@pytest.mark.parametrize("length", [0, 1, 16, 17, 32, 40])
+def test_names_one_at_a_time_are_the_same(length: int) -> None:
+    data = np.asarray(TOKENS[:length], "<u4").tobytes()
+    expected = [ref.name for ref in block_refs(ROOT, TOKENS[:length])]
+    assert list(names(ROOT, data)) == list(names(ROOT, memoryview(data))) == expected
+
+
+def test_each_salt_has_names_of_its_own() -> None:
+    roots = {salt: salted(ROOT, salt) for salt in ("", "a", "b", "ab", "\0", "é")}
+    assert roots[""] == ROOT
+    assert len(set(roots.values())) == len(roots)
+    assert all(len(root) == NAME_BYTES for root in roots.values())
+    assert salted(namespace("other"), "a") != roots["a"]
+    assert roots["a"].hex() == "9310327582f7ac9d180cd68ba00cae7e", "names never change"
 
 
 def test_names_never_change() -> None:

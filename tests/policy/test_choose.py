@@ -1,10 +1,10 @@
-"""Which worker gets a session."""
+"""Which decode worker gets a session."""
 
 from __future__ import annotations
 
 import pytest
 
-from xpod_policy.choose import choose_decode, choose_prefill
+from xpod_policy.choose import choose_decode
 from xpod_policy.membership import Member, State, Value
 
 
@@ -14,31 +14,6 @@ def worker(name: str, state: State = "up", **load: Value) -> Member:
 
 def slots(name: str, free: Value, blocks: Value, reserved: Value, state: State = "up") -> Member:
     return worker(name, state, slots_free=free, blocks_free=blocks, blocks_reserved=reserved)
-
-
-A, B = worker("a", queued_tokens=5), worker("b", queued_tokens=3)
-
-
-@pytest.mark.parametrize(
-    ("members", "sent", "avoid", "chosen"),
-    [
-        ([], {}, (), None),
-        ([A, B], {}, (), "b"),
-        ([B, A], {}, (), "b"),
-        ([A, B], {"b": 3}, (), "a"),
-        ([A, B], {"b": 2}, (), "a"),
-        ([B, worker("a", queued_tokens=3)], {}, (), "a"),
-        ([A, B], {}, {"b"}, "a"),
-        ([A, B], {}, {"a", "b"}, None),
-        ([A, worker("b", "suspect")], {}, (), "a"),
-        ([worker("a", "starting"), worker("b", "draining"), worker("c", "down")], {}, (), None),
-        ([A, worker("silent")], {}, (), "silent"),
-        ([A, worker("odd", queued_tokens="many")], {}, (), "odd"),
-    ],
-)
-def test_prefill(members: list[Member], sent: dict[str, int], avoid: set[str], chosen: str | None) -> None:
-    found = choose_prefill(members, sent, avoid)
-    assert (found.name if found else None) == chosen
 
 
 @pytest.mark.parametrize(
