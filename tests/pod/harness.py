@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from xpod.attention.worker import Worker
 from xpod.common.service import Service
@@ -81,6 +82,8 @@ class Pod:
         """Start one member as its process would; `options` it does not know are left out."""
         cls, config_cls = KINDS[kind]
         known = {name: value for name, value in options.items() if name in config_cls.model_fields}
+        if isinstance(data := options.get("data"), Path):
+            known["data"] = data / f"{kind}-{index}"  # as the launcher does
         config = config_cls.model_validate(
             {
                 "id": f"{kind}-{index}",
@@ -88,11 +91,16 @@ class Pod:
                 "nats_url": str(where),
                 "model": str(model),
                 "heartbeat": 0.1,
+                **({"probe": False} if kind == "prefill" else {}),
                 **known,
             }
         )
         buses = [await connect(where, f"{config.id}{tail}") for tail in ("", ".control")]
         member = cls(config, *buses)
+        if isinstance(
+            member, Prefill
+        ):  # what is quicker differs from run to run with models as small as these
+            member.worth_loading = lambda sequence, refs: True  # type: ignore[method-assign]
         self.members[config.id], self.buses[config.id] = member, buses
         await member.start()
         return member
@@ -112,6 +120,12 @@ class Pod:
         for buses in self.buses.values():
             for bus in buses:
                 await bus.close()
+
+    async def empty_mempool(self) -> None:
+        """No block of former requests is there any more."""
+        for node in self.of("mempool"):
+            assert isinstance(node, MemPool)
+            await node.clear()
 
     async def ready(self) -> None:
         """Returns once every router says that the pod can serve."""
@@ -144,6 +158,8 @@ async def running_pod(
     shape = shape or Shape()
     pod = Pod()
     options = {"port": 0, "kv_bytes": 32 << 20, **options}
+    data = TemporaryDirectory(prefix="xpod-data-")
+    options = {"data": Path(data.name), **options}
     try:
         starts = [(kind, index) for kind in KINDS for index in range(getattr(shape, kind))]
         await asyncio.gather(*(pod.start(kind, index, where, model, **options) for kind, index in starts))
@@ -151,6 +167,7 @@ async def running_pod(
         yield pod
     finally:
         await pod.stop()
+        data.cleanup()
 
 
 def greedy(max_tokens: int, **more: object) -> SamplingSpec:

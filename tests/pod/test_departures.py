@@ -59,7 +59,7 @@ async def test_a_server_that_tells_of_old_connections_takes_nobody_down(oracle_d
         async with asyncio.timeout(LIMIT):
             while any(not view._departures.empty() or view._probes.confirming for view in views):
                 await pod.router.view.changed(0.05)
-        assert len(views) == 6
+        assert len(views) == 7
         assert len(outputs) == 37
         assert (changes, session.recoveries) == ([], 0)
 

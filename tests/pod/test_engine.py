@@ -19,6 +19,7 @@ from xpod_model.checkpoint import Checkpoint
 from xpod_model.kv import KVCache
 from xpod_policy.batch import Batch
 from xpod_policy.blocks import BLOCK_TOKENS, block_refs
+from xpod_policy.caching import Naming
 from xpod_runtime.compute import ComputeThread
 
 ROOT = b"root"
@@ -30,15 +31,15 @@ async def test_a_session_cancelled_while_its_blocks_travel_writes_nowhere(
     half = AttentionHalf.load(Checkpoint.open(oracle_dirs["plain"]), "fp32")
     cache = KVCache(half.kv_spec(), 4)
     compute = ComputeThread()
-    engine = Engine(half, cache, Batch(4, 64, 4), cast(Hop, None), compute, root=ROOT, eos=())
+    engine = Engine(half, cache, Batch(4, 64, 4), cast(Hop, None), compute, eos=())
     prompt = list(range(16))
     (ref,) = block_refs(ROOT, prompt)
     travelling = block_data(ref, bytes([1]) * cache.spec.bytes_per_block)
 
-    early = Sequence("early", 0, "router-0", prompt, [1], greedy(4))
+    early = Sequence("early", 0, "router-0", prompt, [1], greedy(4), Naming(ROOT))
     engine.open(early, 64)
     engine.close("early")
-    late = Sequence("late", 0, "router-0", prompt, [1], greedy(4))
+    late = Sequence("late", 0, "router-0", prompt, [1], greedy(4), Naming(ROOT))
     engine.open(late, 64)
     assert not await engine.join(early, [ref], {ref.name: travelling})
 
@@ -48,10 +49,10 @@ async def test_a_session_cancelled_while_its_blocks_travel_writes_nowhere(
 
 
 def test_full_blocks_are_named_as_the_policy_names_them() -> None:
-    sequence = Sequence("s", 0, "router-0", list(range(40)), list(range(100, 130)), greedy(64))
+    sequence = Sequence("s", 0, "router-0", list(range(40)), list(range(100, 130)), greedy(64), Naming(ROOT))
     whole = [ref for ref in block_refs(ROOT, sequence.tokens(0, 70)) if ref.full]
     for done in (3, 16, 17, 50, 64, 70):
-        assert sequence.full_refs(ROOT, done) == whole[: done // 16]
+        assert sequence.full_refs(done) == whole[: done // 16]
 
 
 # generated, known, loaded: reopened, recomputed, far
@@ -79,15 +80,15 @@ async def test_a_join_without_faults_computes_one_token(oracle_dirs: dict[str, P
     half = AttentionHalf.load(Checkpoint.open(oracle_dirs["plain"]), "fp32")
     cache = KVCache(half.kv_spec(), 12)
     compute = ComputeThread()
-    engine = Engine(half, cache, Batch(4, 64, 12), cast(Hop, None), compute, root=ROOT, eos=())
+    engine = Engine(half, cache, Batch(4, 64, 12), cast(Hop, None), compute, eos=())
     for length in (15, 16, 20, 31, 32):
-        sequence = Sequence(f"of {length}", 0, "router-0", list(range(length)), [1], greedy(4))
+        sequence = Sequence(f"of {length}", 0, "router-0", list(range(length)), [1], greedy(4), Naming(ROOT))
         engine.open(sequence, length + 4)
         stored = {
             ref.name: block_data(ref, bytes(cache.spec.bytes_per_block // BLOCK_TOKENS * ref.tokens))
             for ref in block_refs(ROOT, sequence.prompt)
         }
-        assert await engine.join(sequence, sequence.loadable(ROOT), stored)
+        assert await engine.join(sequence, sequence.loadable(), stored)
         recomputed = Recomputed()
         recomputed.handed_over(len(sequence.generated), sequence.known, sequence.loaded)
         assert recomputed == Recomputed()

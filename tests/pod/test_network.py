@@ -12,8 +12,6 @@ import pytest_asyncio
 
 from pod.harness import KINDS, LIMIT, Pod, Shape, cut, running_pod
 from xpod.attention.worker import Worker
-from xpod.mempool.node import MemPool
-from xpod.mempool.tiers import Tiers
 from xpod.router.api.engine_protocol import Output
 from xpod.router.router import Router
 from xpod_proto import SamplingSpec
@@ -24,7 +22,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 SHAPE = Shape(**dict.fromkeys(KINDS, 2))
 STREAMS, TOKENS = 2, 16
 DELAY, ANSWER_SECONDS = 0.004, 0.5
-OPTIONS = {"silence_timeout": 0.3, "max_num_batched_tokens": 32, "announce": 0.3, "publish": 0.3}
+OPTIONS = {
+    "silence_timeout": 0.3,
+    "max_num_batched_tokens": 32,
+    "announce": 0.3,
+    "publish": 0.3,
+    "caching": "basic",
+}
 Answer = list[Output]
 
 
@@ -42,11 +46,7 @@ def asked() -> list[tuple[list[int], SamplingSpec]]:
 
 
 async def answers(pod: Pod) -> list[Answer]:
-    """What the streams say; no block of a former run spares a worker its work."""
-    for node in pod.of("mempool"):
-        assert isinstance(node, MemPool)
-        node._tiers.close()
-        node._tiers = Tiers(64 << 20, 0, node.config.data)
+    """What the streams say; no block of a former run spares a worker its work (see `OPTIONS`)."""
     return list(await asyncio.gather(*(pod.generate(prompt, spec) for prompt, spec in asked())))
 
 

@@ -8,6 +8,8 @@ torch work happens on the worker's compute thread; between steps, sequences join
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
@@ -19,11 +21,13 @@ from xpod.attention.hop import Hop
 from xpod.attention.passes import Passes
 from xpod.attention.pool import block_data
 from xpod.attention.sequence import Sequence, to_sampling
+from xpod.attention.tables import Keeping, Tables
 from xpod_model.attention_half import AttentionHalf, Segment
 from xpod_model.kv import KVCache
 from xpod_model.sampler import Sampled, sample, sample_greedy
 from xpod_policy.batch import Batch, Work, micro_batches
-from xpod_policy.blocks import BLOCK_TOKENS, BlockRef, block_refs, covering
+from xpod_policy.blocks import BLOCK_TOKENS, BlockRef, covering
+from xpod_policy.cost import pairs_of
 from xpod_proto import BlockData, TokenEvent
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.errors import XpodError
@@ -49,16 +53,22 @@ class Full(XpodError):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step did: sequences with the token that each of them sampled, and blocks that became full."""
+    """What one step did: sequences with the token that each of them sampled, and blocks that became full.
+
+    It computed `tokens`, which attended to `pairs` tokens in all, in `seconds`.
+    """
 
     said: list[tuple[Sequence, TokenEvent]]
     filled: list[tuple[Sequence, list[BlockData]]]
+    tokens: int = 0
+    pairs: float = 0.0
+    seconds: float = 0.0
 
 
 class Engine:
-    """Sequences, their KV, and the step. `root` is the namespace of block names; `eos` ends sequences.
+    """Sequences, their KV, and the step. `eos` ends sequences.
 
-    With `exports`, steps hand out the blocks that they fill.
+    With `exports`, steps hand out the blocks that they fill. By `keeping`, whole blocks stay for sequences to come.
 
     A step runs as up to `micro_batches` forward passes of at least `micro_batch_tokens` tokens that take turns:
     while one waits for its experts, the other computes attention (xDeepServe, 2508.02520, and MegaScale-Infer).
@@ -72,32 +82,35 @@ class Engine:
         hop: Hop,
         compute: ComputeThread,
         *,
-        root: bytes,
         eos: tuple[int, ...],
         micro_batches: int = 1,
         micro_batch_tokens: int = 1,
         exports: bool = True,
+        keeping: Keeping | None = None,
     ) -> None:
         self._half = half
         self._cache = cache
         self.batch = batch
         self._passes = Passes(half, cache, hop)
         self._compute = compute
-        self._root = root
         self._eos = eos
         self.micro_batches = micro_batches
         self.micro_batch_tokens = micro_batch_tokens
         self._exports = exports
+        self.tables = Tables(cache, keeping or Keeping())
         self.sequences: dict[str, Sequence] = {}
-        self._busy: set[str] = set()
+        self._busy: Counter[str] = Counter()
         self._leaving: set[str] = set()
 
     def open(self, sequence: Sequence, longest: int) -> None:
-        """Reserve a slot and KV room for at most `longest` tokens. Raises TooLong, BadPrompt, Full."""
+        """Reserve a slot and KV room for at most `longest` tokens. Raises TooLong, BadPrompt, Full.
+
+        Blocks that are kept of what it begins with become its own, too.
+        """
         self.check(sequence, longest)
         if sequence.id in self.sequences or not self.batch.can_reserve(longest):
             raise Full("no free slot or KV room")
-        sequence.table = self._cache.alloc(self.batch.reserve(sequence.id, longest))
+        self.tables.take(sequence, self.batch.reserve(sequence.id, longest))
         self.sequences[sequence.id] = sequence
 
     def check(self, sequence: Sequence, longest: int) -> None:
@@ -117,33 +130,34 @@ class Engine:
         """
         if self.sequences.get(sequence.id) is not sequence:  # left while its blocks were on their way
             return False
-        prefix = covering(candidates, found)
+        begin = sequence.kept * BLOCK_TOKENS
+        prefix = covering(candidates, found, begin)
         with self._using([sequence.id]):
             await self._compute.run(self._import, sequence, [found[ref.name] for ref in prefix])
         if self.sequences.get(sequence.id) is not sequence:  # left while they were copied
             return False
-        covered = prefix[-1].end if prefix else 0
-        sequence.loaded = min(covered, sequence.known - 1)
-        sequence.stored = sum(ref.full for ref in prefix)
+        full = [ref for ref in prefix if ref.full]
+        self.tables.keep(sequence, full)
+        sequence.loaded = min(prefix[-1].end if prefix else begin, sequence.known - 1)
+        sequence.named = sequence.kept + len(full)
         self.batch.join(sequence.id, sequence.known, sequence.loaded)
         return True
 
     def _import(self, sequence: Sequence, blocks: list[BlockData]) -> None:
-        for block, data in zip(sequence.table, blocks, strict=False):
+        for block, data in zip(sequence.table[sequence.kept :], blocks, strict=False):
             self._cache.import_block(block, data.data.data, data.tokens)
 
     @contextmanager
     def _using(self, ids: Iterable[str]) -> Iterator[None]:
         """Their blocks are in the compute thread's hands: whoever leaves meanwhile is closed afterwards."""
-        taken = set(ids)
-        self._busy |= taken
+        taken = list(ids)
+        self._busy.update(taken)
         try:
             yield
         finally:
-            self._busy -= taken
-            leaving = self._leaving & taken
-            self._leaving -= taken
-            for id in leaving:
+            self._busy -= Counter(taken)
+            for id in self._leaving.difference(self._busy):
+                self._leaving.discard(id)
                 self.close(id)
 
     def close(self, id: str) -> None:
@@ -154,7 +168,7 @@ class Engine:
         sequence = self.sequences.pop(id, None)
         if sequence is not None:
             self.batch.leave(id)
-            self._cache.free(sequence.table)
+            self.tables.leave(sequence)
 
     async def step(self) -> Step | None:
         """Run the next step; None if there is nothing to run. Raises what the hop raises, and then nothing advanced."""
@@ -168,16 +182,23 @@ class Engine:
             ]
             ends = [seq for seq, segment in zip(sequences, segments, strict=True) if segment.wants_logits]
             parts = micro_batches([work.count for work in works], self.micro_batches, self.micro_batch_tokens)
-            exported = works if self._exports else []
-            full = [(self.sequences[work.id], self._became_full(work)) for work in exported]
+            full = [(self.sequences[work.id], self._became_full(work)) for work in works]
+            began = time.monotonic()
             sampled, filled = await self._compute.run(
-                self._compute_step, [segments[part] for part in parts], ends, [blocks for _, blocks in full]
+                self._compute_step,
+                [segments[part] for part in parts],
+                ends,
+                [self._places(seq, refs) for seq, refs in full] if self._exports else [],
             )
+            seconds = time.monotonic() - began
             said = [(seq, seq.add(one, self._eos)) for seq, one in zip(ends, sampled, strict=True)]
             for work in works:
                 self.batch.ran(work, self.sequences[work.id] in ends)
-            stored = [(seq, data) for (seq, _), data in zip(full, filled, strict=True) if data]
-            return Step(said, stored)
+            for sequence, refs in full:
+                self.tables.keep(sequence, refs)
+            stored = [(seq, data) for (seq, _), data in zip(full, filled, strict=False) if data]
+            tokens = sum(work.count for work in works)
+            return Step(said, stored, tokens, sum(pairs_of(w.count, w.start) for w in works), seconds)
 
     def _compute_step(
         self, batches: list[list[Segment]], ends: list[Sequence], full: list[list[tuple[BlockRef, int]]]
@@ -199,24 +220,50 @@ class Engine:
             for row, p, seq in zip(logits, params, sequences, strict=True)
         ]
 
-    def _became_full(self, work: Work) -> list[tuple[BlockRef, int]]:
-        """Blocks that `work` filled, with their place in the cache."""
+    def _became_full(self, work: Work) -> list[BlockRef]:
+        """Blocks that `work` fills."""
         sequence, done = self.sequences[work.id], work.start + work.count
-        if done // BLOCK_TOKENS <= sequence.stored:
+        if done // BLOCK_TOKENS <= sequence.named:
             return []
-        refs = sequence.full_refs(self._root, done)
-        first, sequence.stored = sequence.stored, len(refs)
-        return list(zip(refs[first:], sequence.table[first:], strict=False))
+        refs = sequence.full_refs(done)
+        first, sequence.named = sequence.named, len(refs)
+        return refs[first:]
 
     async def tail(self, sequence: Sequence) -> list[BlockData]:
         """The prompt's last block where it is not full."""
-        ref = block_refs(self._root, sequence.prompt)[-1]
-        if ref.full:
+        tail = sequence.tail()
+        if tail is None:
             return []
-        return await self._export([(ref, sequence.table[ref.start // BLOCK_TOKENS])])
+        with self._using([sequence.id]):
+            return await self.export(sequence, [tail])
 
-    async def _export(self, blocks: list[tuple[BlockRef, int]]) -> list[BlockData]:
-        return await self._compute.run(self._export_all, blocks)
+    async def export(self, sequence: Sequence, refs: Iterable[BlockRef]) -> list[BlockData]:
+        """The data of these blocks of its table, which somebody has to hold."""
+        return await self._compute.run(self._export_all, self._places(sequence, refs))
+
+    async def measure(self, count: int, after: int) -> float:
+        """Seconds that a step of `count` tokens behind `after` others takes. Raises Full, and what the hop raises."""
+        with self._spare(count + after) as table:
+            piece = Segment([0] * count, after, table, wants_logits=True)
+            began = time.monotonic()
+            await self._compute.run(self._passes.run, [[piece]])
+            return time.monotonic() - began
+
+    @contextmanager
+    def _spare(self, tokens: int) -> Iterator[list[int]]:
+        """A block table for nobody's tokens, for a moment."""
+        name = f"nobody's {tokens}"
+        if not self.batch.can_reserve(tokens):
+            raise Full("no free slot or KV room")
+        try:
+            with self.tables.spare(self.batch.reserve(name, tokens)) as table:
+                yield table
+        finally:
+            self.batch.leave(name)
+
+    def _places(self, sequence: Sequence, refs: Iterable[BlockRef]) -> list[tuple[BlockRef, int]]:
+        """With each block's place in the cache."""
+        return [(ref, sequence.table[ref.start // BLOCK_TOKENS]) for ref in refs]
 
     def _export_all(self, blocks: list[tuple[BlockRef, int]]) -> list[BlockData]:
         return [block_data(ref, self._cache.export_block(block, ref.tokens).data) for ref, block in blocks]

@@ -6,14 +6,18 @@ from dataclasses import dataclass, field
 
 from xpod_model.attention_half import Segment
 from xpod_model.sampler import Sampled, Sampling
-from xpod_policy.blocks import BLOCK_TOKENS, BlockRef, block_refs, child
+from xpod_policy.blocks import BLOCK_TOKENS, BlockRef
+from xpod_policy.caching import Naming
 from xpod_policy.finish import finish_reason
 from xpod_proto import SamplingSpec, TokenEvent
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """`prompt` and `generated` are token ids; `table` is the KV block table; `stored` counts blocks given away."""
+    """`prompt` and `generated` are token ids; `table` is the KV block table; `named` counts its whole blocks so far.
+
+    `kept` blocks of the table were there before it came; the KV of `loaded` tokens it did not have to compute.
+    """
 
     id: str
     epoch: int
@@ -21,9 +25,12 @@ class Sequence:
     prompt: list[int]
     generated: list[int]
     spec: SamplingSpec
+    naming: Naming
     table: list[int] = field(default_factory=list)
+    kept: int = 0
     loaded: int = 0
-    stored: int = 0
+    named: int = 0
+    coming: tuple[bytes, ...] = ()
     events: list[TokenEvent] = field(default_factory=list)
     chain: list[BlockRef] = field(default_factory=list)
 
@@ -44,19 +51,33 @@ class Sequence:
         stop = start + count
         return Segment(self.tokens(start, stop), start, self.table, wants_logits=stop == self.known)
 
-    def loadable(self, root: bytes) -> list[BlockRef]:
-        """Blocks that MemPool may have of what must be known: full ones, and the prompt's partial tail."""
-        tail = block_refs(root, self.prompt)[-1]
-        full = [ref for ref in block_refs(root, self.tokens(0, self.known)) if ref.full]
-        return full if tail.full else [*full, tail]
-
-    def full_refs(self, root: bytes, done: int) -> list[BlockRef]:
+    def full_refs(self, done: int) -> list[BlockRef]:
         """The full blocks among the first `done` tokens; each is hashed once in the sequence's life."""
         while (start := len(self.chain) * BLOCK_TOKENS) + BLOCK_TOKENS <= done:
-            parent = self.chain[-1].name if self.chain else root
-            name = child(parent, self.tokens(start, start + BLOCK_TOKENS))
-            self.chain.append(BlockRef(name, start, BLOCK_TOKENS))
+            self.chain.append(self._ref(start, start + BLOCK_TOKENS))
         return self.chain[: done // BLOCK_TOKENS]
+
+    def tail(self) -> BlockRef | None:
+        """The prompt's last block, where it is not full."""
+        end = len(self.prompt)
+        start = end // BLOCK_TOKENS * BLOCK_TOKENS
+        self.full_refs(start)
+        return self._ref(start, end) if start < end else None
+
+    def loadable(self) -> list[BlockRef]:
+        """Blocks that MemPool may have of what must be known: full ones, and the prompt's partial tail."""
+        tail = self.tail()
+        full = self.full_refs(self.known)
+        return full if tail is None else [*full, tail]
+
+    def sharable(self) -> list[BlockRef]:
+        """Full blocks that need not be its own: nothing of them is left to compute."""
+        return self.full_refs(self.known - 1)
+
+    def _ref(self, start: int, end: int) -> BlockRef:
+        index = start // BLOCK_TOKENS
+        parent = self.chain[index - 1].name if index else self.naming.root
+        return BlockRef(self.naming.name(parent, self.tokens(start, end), end), start, end - start)
 
     def add(self, sampled: Sampled, eos: tuple[int, ...]) -> TokenEvent:
         """Append a sampled token and return what to say about it."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
+import time
 from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Coroutine
@@ -16,11 +18,13 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from pydantic import Field
 
+from xpod.attention.costs import Costs
 from xpod.attention.engine import Engine, Step
 from xpod.attention.hop import Hop
 from xpod.attention.pool import PoolClient
 from xpod.attention.sequence import Sequence
 from xpod.attention.sorting import quickest_sort
+from xpod.attention.tables import Keeping
 from xpod.common.service import Service
 from xpod_model.attention_half import AttentionHalf
 from xpod_model.checkpoint import Checkpoint
@@ -29,10 +33,13 @@ from xpod_model.kernels.team import set_kernel_threads
 from xpod_model.kv import KVCache
 from xpod_model.memory import bound_kernels, give_back_memory, keep_freed_memory, long_lived
 from xpod_policy.batch import Batch
-from xpod_policy.blocks import namespace
+from xpod_policy.blocks import BLOCK_TOKENS, BlockRef, namespace, salted
+from xpod_policy.caching import Caching, Naming
 from xpod_proto import (
     CancelSession,
+    DecodeTask,
     Message,
+    PrefillTask,
     ReplayTokens,
     RunningSessions,
     SessionFailed,
@@ -80,6 +87,10 @@ class WorkerConfig(ServiceConfig):
     ] = 0
     hedging: Annotated[bool, Field(description="ask late expert calls of other holders, too")] = True
     kv_bytes: Annotated[int, Field(ge=1, description="bytes for the KV cache")] = 1 << 30
+    caching: Annotated[Caching, Field(description="whose blocks later requests may find")] = Caching.FULL
+    keep_bytes: Annotated[
+        int, Field(ge=0, description="of the KV cache, bytes that may hold blocks of past requests")
+    ] = 256 << 20
 
 
 class Worker(Service):
@@ -106,7 +117,9 @@ class Worker(Service):
         half = await self.compute.run(self._load_half, checkpoint)
         dtype = half.kv_spec().dtype
         self.fingerprint = await self.compute.run(numerics_fingerprint, dtype)
-        directory = await self.follow_experts(half.config.experts, half.config.moe_layers, quickest_sort())
+        self.experts = directory = await self.follow_experts(
+            half.config.experts, half.config.moe_layers, quickest_sort()
+        )
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
         self.line = self.open_line()
         self.hop = Hop(self.line, self.pod, directory, dtype, self.compute, hedging=config.hedging)
@@ -116,18 +129,21 @@ class Worker(Service):
         self.cache = KVCache(spec, blocks, config.device)
         self.compute.idle = self._idle
         self.root = namespace(self._model, dtype, self.fingerprint)
-        self.pool = PoolClient(self._ask_pool, lambda: [m.name for m in self.view.usable("mempool")])
+        self.pool = PoolClient(
+            self._ask_pool, lambda: [m.name for m in self.view.usable("mempool")], near=self._is_near
+        )
+        self.costs = Costs(config.max_num_batched_tokens)
         self.engine = Engine(
             half,
             self.cache,
             Batch(config.max_num_seqs, config.max_num_batched_tokens, blocks),
             self.hop,
             self.compute,
-            root=self.root,
             eos=half.config.eos_token_ids,
             micro_batches=config.micro_batches,
             micro_batch_tokens=config.micro_batch_tokens,
             exports=self.exports,
+            keeping=self.keeping(config.keep_bytes // spec.bytes_per_block),
         )
         self.permanent("steps", self._steps)
         self.permanent("running", self._say_running)
@@ -138,8 +154,22 @@ class Worker(Service):
         """Are filled blocks wanted?"""
         return True
 
+    @abstractmethod
+    def keeping(self, most: int) -> Keeping:
+        """What is kept of sequences that left, `most` blocks or none."""
+
+    def naming(self, task: PrefillTask | DecodeTask) -> Naming:
+        """How the session of a task names its blocks."""
+        root = salted(self.root, task.salt)
+        return Naming(root, task.session, task.prompt.shape[0], self.config.caching)
+
     async def _ask_pool(self, node: str, message: Message, timeout: float) -> Message:
         return await self.view.request(self.data, "mempool", node, message, timeout=timeout)
+
+    def _is_near(self, node: str) -> bool:
+        """Is it on this host?"""
+        member = self.view.table.members.get(node)
+        return member is not None and member.host == socket.gethostname()
 
     def _load_half(self, checkpoint: Checkpoint) -> AttentionHalf:
         keep_freed_memory()
@@ -168,6 +198,8 @@ class Worker(Service):
             task.cancel()
         if self._telling is not None:
             self._telling.close()
+        if hasattr(self, "pool"):
+            self.pool.close()
         if hasattr(self, "hop"):
             self.hop.close()
         await self.compute.close()
@@ -175,7 +207,13 @@ class Worker(Service):
             self.line.close()
 
     def detail(self) -> dict[str, Value]:
-        return {"model": self._model, "dtype": self.config.dtype, "device": self.config.device}
+        return {
+            "model": self._model,
+            "dtype": self.config.dtype,
+            "device": self.config.device,
+            "namespace": self.root.hex() if hasattr(self, "root") else "",
+            "step_tokens": self.config.max_num_batched_tokens,
+        }
 
     def load(self) -> dict[str, Value]:
         if not hasattr(self, "engine"):
@@ -186,6 +224,7 @@ class Worker(Service):
             "slots_free": batch.max_sequences - batch.reserved_sequences,
             "blocks_free": batch.total_blocks - batch.reserved_blocks,
             "blocks_reserved": batch.reserved_blocks,
+            "blocks_kept": self.engine.tables.kept,
             "busy_seconds": round(self.compute.busy_seconds, 3),
             "calls": self.hop.calls,
             "hedges": self.hop.hedges,
@@ -266,13 +305,22 @@ class Worker(Service):
     async def start_joining(self, sequence: Sequence) -> None:
         """Load what MemPool has of a sequence and let it run."""
         try:
-            candidates = sequence.loadable(self.root)
-            if await self.engine.join(sequence, candidates, await self.pool.load(candidates)):
+            candidates = [ref for ref in sequence.loadable() if ref.start >= sequence.kept * BLOCK_TOKENS]
+            if not self.worth_loading(sequence, candidates):
+                candidates = []
+            began = time.monotonic()
+            found = await self.pool.load(candidates)
+            self.costs.loaded(len(found), time.monotonic() - began)
+            if await self.engine.join(sequence, candidates, found):
                 self.joined(sequence)
         except Exception as error:
             self.log.exception("session could not start", session=sequence.id)
             await self.fail(sequence, "internal", f"{type(error).__name__}: {error}")
         self.wake.set()
+
+    def worth_loading(self, sequence: Sequence, refs: list[BlockRef]) -> bool:
+        """Is it quicker to ask MemPool for these than to compute them?"""
+        return True
 
     def joined(self, sequence: Sequence) -> None:
         """The sequence takes part from the next step on; it has computed nothing yet."""
@@ -305,11 +353,12 @@ class Worker(Service):
         while len(self.past) > REMEMBERED:
             self.past.popitem(last=False)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine beside the steps, until it ends or the worker does."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # messages of both kinds
 

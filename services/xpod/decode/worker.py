@@ -15,6 +15,7 @@ from pydantic import Field
 
 from xpod.attention.engine import Step
 from xpod.attention.sequence import Sequence
+from xpod.attention.tables import Keeping
 from xpod.attention.worker import Worker, WorkerConfig
 from xpod.decode.recomputed import Recomputed
 from xpod_proto import Ack, BlockData, DecodeTask, Message, TokenEvent
@@ -51,6 +52,9 @@ class Decode(Worker):
         self._to_store: asyncio.Queue[BlockData] = asyncio.Queue(STORE_BACKLOG)
         self._recomputed = Recomputed()
 
+    def keeping(self, most: int) -> Keeping:
+        return Keeping(most if self.config.caching.decode_keeps else 0)
+
     async def setup(self) -> None:
         await super().setup()
         self.permanent("store", self._store)
@@ -74,6 +78,7 @@ class Decode(Worker):
             task.prompt.tolist(),
             task.generated.tolist(),
             task.sampling,
+            self.naming(task),
         )
         self.engine.open(sequence, len(sequence.prompt) + task.sampling.max_tokens)
         self.spawn(self.start_joining(sequence))

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict, deque
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from xpod.attention.engine import Full, Step
 from xpod.attention.sequence import Sequence
+from xpod.attention.tables import Keeping
 from xpod.attention.worker import JUST_ENDED, Worker, WorkerConfig
+from xpod.common.block_news import BlockNews
+from xpod_policy.blocks import BLOCK_TOKENS, BlockRef
+from xpod_policy.cost import pairs_of
 from xpod_proto import (
     Ack,
     BlockData,
     CancelSession,
+    ListBlocks,
     Message,
     PrefillDone,
     PrefillTask,
@@ -26,8 +35,12 @@ from xpod_proto import (
 )
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
-from xpod_runtime.errors import Busy
+from xpod_runtime.errors import Busy, XpodError
 from xpod_runtime.handlers import handles
+
+PROBE_SECONDS = 5.0
+PROBES = ((1, 0), (4, 0), (8, 0), (4, 8))
+"""Steps to measure: tokens, and tokens before them, in sixteenths of the largest step."""
 
 
 class PrefillConfig(WorkerConfig):
@@ -37,6 +50,7 @@ class PrefillConfig(WorkerConfig):
     micro_batches: int = 2
     micro_batch_tokens: int = 128
     max_queue: int = 1024
+    probe: Annotated[bool, Field(description="measure at the start what prompts cost")] = True
 
 
 class Prefill(Worker):
@@ -53,10 +67,56 @@ class Prefill(Worker):
         """Lately said, and to which router."""
         self._stores: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
 
+    async def setup(self) -> None:
+        self._news = BlockNews(
+            self.control,
+            self.pod,
+            member=self.member,
+            incarnation=self.incarnation,
+            names=lambda: self.engine.tables.names if hasattr(self, "engine") else (),
+        )
+        await super().setup()
+        self.permanent("news", self._news.watch)
+        if self.config.probe:
+            self.spawn(self._probe())
+
+    async def _probe(self) -> None:
+        """What prompts cost here, as soon as there are experts: routers want to know before the first one comes."""
+        part = self.config.max_num_batched_tokens / 16
+        while self.experts.routing.missing():
+            await self.experts.changed(self.experts.version, PROBE_SECONDS)
+        for count, after in ((max(1, int(count * part)), int(after * part)) for count, after in PROBES):
+            try:
+                seconds = await self.engine.measure(count, after)
+            except XpodError as error:
+                self.log.warning("what prompts cost was not measured", error=str(error))
+                return
+            self.costs.took(count, pairs_of(count, after), seconds)
+
+    @handles(ListBlocks)
+    async def on_list(self, message: ListBlocks) -> Message:
+        """Routers know what is kept here."""
+        return self._news.listing()
+
+    def keeping(self, most: int) -> Keeping:
+        if not self.config.caching.prefill_keeps:
+            return Keeping()
+        return Keeping(most, self._news.added, self._news.removed)
+
     def load(self) -> dict[str, Value]:
-        waiting = sum(len(sequence.prompt) for sequence in self._waiting.values())
-        running = self.engine.batch.tokens_left if hasattr(self, "engine") else 0
-        return {**super().load(), "queued_tokens": waiting + running, "waiting": len(self._waiting)}
+        if not hasattr(self, "engine"):
+            return {"queued_tokens": 0, "waiting": 0}
+        waiting = sum(len(each.prompt) - self.engine.tables.prefix(each) for each in self._waiting.values())
+        queued = waiting + self.engine.batch.tokens_left
+        told = {
+            "queued_tokens": queued,
+            "waiting": len(self._waiting),
+            "kv_sequence": self._news.sequence,
+            **self.costs.told(),
+        }
+        if self.costs.prefill is not None:
+            told["queued_seconds"] = round(self.costs.prefill.seconds(queued), 6)
+        return {**super().load(), **told}
 
     @handles(PrefillTask)
     async def on_task(self, task: PrefillTask) -> Message:
@@ -73,7 +133,10 @@ class Prefill(Worker):
                 return Ack("already through")
         if len(self._waiting) >= self.config.max_queue:
             raise Busy(f"{self.member} has {len(self._waiting)} prompts waiting")
-        sequence = Sequence(task.session, task.epoch, task.router, task.prompt.tolist(), [], task.sampling)
+        prompt = task.prompt.tolist()
+        sequence = Sequence(
+            task.session, task.epoch, task.router, prompt, [], task.sampling, self.naming(task)
+        )
         self.engine.check(sequence, len(sequence.prompt))
         self._waiting[sequence.id] = sequence
         self._admit()
@@ -83,9 +146,10 @@ class Prefill(Worker):
         return self.engine.sequences.get(session) if self.engine.wanted(session) else None
 
     def _admit(self) -> None:
-        """Give waiting prompts, in order, the room there is."""
-        while self._waiting:
-            sequence = next(iter(self._waiting.values()))
+        """Give waiting prompts, in order, the room there is; who needs what another computes just now waits for it."""
+        for sequence in list(self._waiting.values()):
+            if self.engine.tables.comes(sequence):
+                continue
             try:
                 self.engine.open(sequence, len(sequence.prompt))
             except Full:
@@ -93,9 +157,33 @@ class Prefill(Worker):
             del self._waiting[sequence.id]
             self.spawn(self.start_joining(sequence))
 
+    def worth_loading(self, sequence: Sequence, refs: list[BlockRef]) -> bool:
+        tokens = sum(ref.tokens for ref in refs)
+        return self.costs.worth_loading(len(refs), tokens, sequence.kept * BLOCK_TOKENS)
+
+    def joined(self, sequence: Sequence) -> None:
+        if sequence.kept:
+            self._begin_store(sequence, self._assure(sequence))
+
+    async def _assure(self, sequence: Sequence) -> None:
+        """What is kept here may have left MemPool meanwhile, and whoever decodes looks for it there."""
+        with self.engine.tables.holding(sequence):
+            missing = await self.pool.missing(sequence.full_refs(sequence.kept * BLOCK_TOKENS))
+            await self.pool.store(await self.engine.export(sequence, missing))
+
+    def _begin_store(self, sequence: Sequence, store: Coroutine[Any, Any, None]) -> None:
+        self._stores[sequence.id].append(self.spawn(store))
+
+    async def fail(self, sequence: Sequence, code: str, reason: str) -> None:
+        self._stores.pop(sequence.id, None)
+        await super().fail(sequence, code, reason)
+        self._admit()
+
     async def after(self, step: Step) -> None:
+        if step.tokens:
+            self.costs.took(step.tokens, step.pairs, step.seconds)
         for sequence, blocks in step.filled:
-            self._stores[sequence.id].append(asyncio.create_task(self.pool.store(blocks)))
+            self._begin_store(sequence, self.pool.store(blocks))
         for sequence, event in step.said:
             if not self.engine.wanted(sequence.id):
                 continue
@@ -133,6 +221,8 @@ class Prefill(Worker):
         if waiting is not None and waiting.epoch <= message.epoch:
             del self._waiting[message.session]
         await super().on_cancel(message)
+        if not self.engine.wanted(message.session):
+            self._stores.pop(message.session, None)
         self._admit()
 
     @handles(ReplayTokens)
