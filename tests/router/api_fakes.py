@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from xpod.router.api import ApiSettings, Output, make_app
-from xpod.router.api.engine_protocol import Claim
+from xpod.router.api.engine_protocol import Affinity, Claim
 from xpod_model.errors import TemplateError
 from xpod_proto import SamplingSpec
 
@@ -118,6 +118,7 @@ class FakeEngine:
         self.missing = ""
         self.opened: list[tuple[list[int], SamplingSpec]] = []
         self.claims: list[Claim | None] = []
+        self.affinities: list[Affinity] = []
         self.sessions: list[FakeSession] = []
         self.began = asyncio.Event()
 
@@ -128,13 +129,18 @@ class FakeEngine:
         return True
 
     async def open(
-        self, prompt: list[int], sampling: SamplingSpec, claim: Claim | None = None
+        self,
+        prompt: list[int],
+        sampling: SamplingSpec,
+        claim: Claim | None = None,
+        affinity: Affinity | None = None,
     ) -> FakeSession:
         if self.refusal is not None:
             raise self.refusal
         session = FakeSession(f"s{len(self.sessions)}", self.script, sampling)
         self.opened.append((prompt, sampling))
         self.claims.append(claim)
+        self.affinities.append(affinity or Affinity())
         self.sessions.append(session)
         self.began.set()
         return session

@@ -145,8 +145,8 @@ async def test_stop_strings_wait_for_min_tokens() -> None:
 
 async def test_the_stopping_token_has_no_text() -> None:
     class Stops(FakeEngine):
-        async def open(self, prompt: Any, sampling: Any, place: Any = None) -> Any:
-            session = await super().open(prompt, sampling, place)
+        async def open(self, prompt: Any, sampling: Any, *more: Any) -> Any:
+            session = await super().open(prompt, sampling, *more)
             inner = session._output
             session._output = lambda t: inner(EOS) if t == ord("!") else inner(t)  # type: ignore[method-assign]
             return session

@@ -53,10 +53,10 @@ async def test_a_session_that_just_stops_is_an_error(stream: bool) -> None:
 
 async def test_when_one_of_several_cannot_be_opened_the_others_are_let_go() -> None:
     class Second(FakeEngine):
-        async def open(self, prompt: Any, sampling: Any, place: Any = None) -> Any:
+        async def open(self, prompt: Any, sampling: Any, *more: Any) -> Any:
             if self.sessions:
                 raise SessionError("full", "no slot")
-            return await super().open(prompt, sampling, place)
+            return await super().open(prompt, sampling, *more)
 
     engine = Second(*says("ok"))
     answer = await post(engine, COMPLETIONS, {"prompt": "x", "n": 2})

@@ -17,6 +17,11 @@ class Counters:
             "xpod_recoveries", "Workers replaced under a live session", registry=registry
         )
         self.sessions = Counter("xpod_sessions", "Sessions opened", registry=registry)
+        self.routed_prefix = Counter(
+            "xpod_routed_prefix_tokens",
+            "Prompt tokens that the chosen prefill worker was expected to find cached",
+            registry=registry,
+        )
 
     def diverged(self) -> None:
         """One more duplicate differed."""

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -13,7 +14,15 @@ import structlog
 
 from xpod.common.experts import ExpertDirectory
 from xpod.common.service import now
-from xpod.router.api.engine_protocol import Claim, KeyReused, NotReady, Output, Overloaded, SessionError
+from xpod.router.api.engine_protocol import (
+    Affinity,
+    Claim,
+    KeyReused,
+    NotReady,
+    Output,
+    Overloaded,
+    SessionError,
+)
 from xpod.router.brokers import Brokers
 from xpod.router.finding import find
 from xpod.router.journal import Journal
@@ -117,19 +126,26 @@ class RouterEngine:
         """Duplicate tokens that differed from the first."""
         return self._around.counters.divergences_seen
 
-    async def open(self, prompt: list[int], sampling: SamplingSpec, claim: Claim | None = None) -> Reading:
+    async def open(
+        self,
+        prompt: list[int],
+        sampling: SamplingSpec,
+        claim: Claim | None = None,
+        affinity: Affinity | None = None,
+    ) -> Reading:
         """See `engine_protocol.Engine`."""
-        tokens = Tensor.of_tokens(prompt)
+        ties = affinity or Affinity()
+        id = f"s{secrets.token_hex(12)}" if claim is None else claim.session
+        facts = Facts(id, Tensor.of_tokens(prompt), sampling, salt=ties.salt, conversation=ties.conversation)
         if claim is None:
-            return await self._begin(Facts(f"s{secrets.token_hex(12)}", tokens, sampling), Found())
+            return await self._begin(facts, Found())
         async with self._claims.setdefault(claim.session, asyncio.Lock()):
             here = self._sessions.get(claim.session)
             if here is not None and _serves(here, claim):
                 return Reading(here, attached=True)
             ours = [] if here is None else here.tokens
             found = await find(self._around, self._journal, claim, ours)
-            facts = Facts(claim.session, tokens, sampling, claim.request, claim.lasting)
-            return await self._begin(facts, found)
+            return await self._begin(replace(facts, request=claim.request, lasting=claim.lasting), found)
 
     async def _begin(self, facts: Facts, found: Found) -> Reading:
         ready, reason = self.ready()
@@ -218,7 +234,7 @@ class RouterEngine:
 
     def heartbeat(self, member: str) -> None:
         """The member's load is fresh: what was sent to it is counted there."""
-        self._around.sent.pop(member, None)
+        self._around.placing.heartbeat(member)
 
     # what the pod is
 

@@ -67,7 +67,7 @@ class Journal:
         pages = self._pages.get(session.id)
         if pages is None:
             facts = session.facts
-            message = SessionFacts(session.id, facts.request, facts.prompt, facts.sampling)
+            message = SessionFacts(session.id, facts.request, facts.prompt, facts.sampling, facts.salt)
             await self._store.put(f"{session.id}.{FACTS}", message)
             pages = self._pages.setdefault(session.id, Pages())
         tokens = session.tokens

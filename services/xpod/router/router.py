@@ -8,7 +8,7 @@ import socket
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -21,10 +21,14 @@ from xpod.router.brokers import Brokers
 from xpod.router.counters import Counters
 from xpod.router.engine import RouterEngine
 from xpod.router.journal import LIFETIME, Journal
+from xpod.router.placing import Placing
+from xpod.router.pool_metrics import PoolMetrics
+from xpod.router.prompt_tree import PromptTree
 from xpod.router.surroundings import Patience, Surroundings
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.config import sampling_defaults
 from xpod_model.text import Text
+from xpod_policy.routing import Routing
 from xpod_proto import Message, PrefillDone, ReplayTokens, RunningSessions, SessionFailed, subjects
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
@@ -64,6 +68,10 @@ class RouterConfig(ServiceConfig):
     keep: Annotated[
         float, Field(ge=0, description="seconds that the answer to an Idempotency-Key is kept")
     ] = 600.0
+    routing: Annotated[
+        Literal["prompt-tree", "round-robin", "session", "least-load"],
+        Field(description="how a prefill worker is chosen"),
+    ] = "prompt-tree"
     max_sessions: Annotated[int, Field(ge=1, description="requests at once, more are refused")] = 1024
 
 
@@ -75,6 +83,7 @@ class Router(Service):
 
     def __init__(self, config: RouterConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)
+        self.prompts = PromptTree(self.view, data, self.member)
         self._server: uvicorn.Server | None = None
         self._model = ""
         self._url = ""
@@ -90,7 +99,10 @@ class Router(Service):
         registry = CollectorRegistry()
         experts = await self.follow_experts(model.experts, model.moe_layers)
         patience = Patience(config.place_timeout, config.queue_timeout, config.silence_timeout)
-        around = Surroundings(self.data, self.pod, self.member, self.view, Counters(registry), patience, {})
+        registry.register(PoolMetrics(self.view))
+        counters = Counters(registry)
+        placing = Placing(self.view, self.prompts, Routing(config.routing), counters)
+        around = Surroundings(self.data, self.pod, self.member, self.view, counters, patience, placing)
         limit = config.max_model_len or model.max_positions
         name = config.served_model_name or directory.name
         store = self.data.store(f"{self.pod}-sessions", lifetime=LIFETIME)
@@ -111,8 +123,12 @@ class Router(Service):
         self.permanent("silences", self.engine.watch_silences)
         self.permanent("journal", lambda: journal.watch(self.engine.remembered))
         await self.listen(subjects.running(self.pod), handler=self._on_running)
+        await self.listen(subjects.kv(self.pod), handler=self.prompts.on_event)
+        self.data.on_reconnect(self.prompts.reconnected)
+        self.view.listen(self.prompts.on_member)
         self.view.listen(self.engine.member_changed)
         self.view.on_heartbeat(self.engine.heartbeat)
+        self.view.on_heartbeat(self.prompts.heartbeat)
         self.data.on_reconnect(self.engine.reconnected)
         await self.open_view(model=self._model)
         settings = ApiSettings(
@@ -139,6 +155,7 @@ class Router(Service):
             await self._serving
 
     async def teardown(self) -> None:
+        self.prompts.stop()
         if self._server is not None and not self._serving.done():
             self._server.should_exit = self._server.force_exit = True
             await self._serving

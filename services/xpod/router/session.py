@@ -15,13 +15,12 @@ from typing import Any
 import structlog
 
 from xpod.router.api.engine_protocol import SessionError
+from xpod.router.placing import Place
 from xpod.router.reading import Readers
 from xpod.router.surroundings import Surroundings
 from xpod.router.wire_tokens import token_of
 from xpod_policy import session as machine
 from xpod_policy.blocks import blocks_for
-from xpod_policy.choose import choose_decode, choose_prefill
-from xpod_policy.membership import Member
 from xpod_proto import (
     CancelSession,
     DecodeTask,
@@ -46,7 +45,8 @@ FINAL_CODES = frozenset({"context_length_exceeded", "bad_request"})
 class Facts:
     """What makes a session's tokens, who it is, and `request`, the digest of the client's request.
 
-    One that is `lasting` goes on when nobody reads it.
+    One that is `lasting` goes on when nobody reads it. KV is shared with sessions of the same `salt` only; those of one
+    `conversation` may go to one prefill worker (empty: this session is all of it).
     """
 
     id: str
@@ -54,6 +54,8 @@ class Facts:
     sampling: SamplingSpec
     request: bytes = b""
     lasting: bool = False
+    salt: str = ""
+    conversation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,17 +243,18 @@ class LiveSession:
         avoid: set[str] = set()
         reason = f"no {kind} worker is there"
         while not self.done and self._machine.epoch == epoch:
-            worker = self._choose(kind, avoid)
-            if worker is not None:
-                refusal = await self._give(kind, worker, epoch)
+            place = self._choose(kind, avoid)
+            if place is not None:
+                worker = place.member.name
+                refusal = await self._give(kind, place, epoch)
                 if refusal is None:
-                    self._apply(self._machine.assigned(epoch, worker.name))
-                    if worker.name == self._holder and not self.done:
+                    self._apply(self._machine.assigned(epoch, worker))
+                    if worker == self._holder and not self.done:
                         self.ask()  # it went on while we took over
                     self._holder = ""
                     return
-                reason = f"{worker.name}: {refusal}"
-                avoid.add(worker.name)
+                reason = f"{worker}: {refusal}"
+                avoid.add(worker)
                 if refusal.code in FINAL_CODES:
                     self._apply(self._machine.unplaced(epoch, refusal.code, str(refusal)))
                 continue
@@ -265,34 +268,36 @@ class LiveSession:
                 avoid.clear()
                 await view.changed(0.25)
 
-    def _choose(self, kind: str, avoid: set[str]) -> Member | None:
-        members = self._around.view.usable(kind)
-        for member in members:
-            if member.name == self._holder and member.name not in avoid:
-                return member
+    def _choose(self, kind: str, avoid: set[str]) -> Place | None:
+        placing, facts = self._around.placing, self.facts
+        holder = None if self._holder in avoid else placing.holder(kind, self._holder)
+        if holder is not None:
+            return holder
         if kind == "prefill":
-            return choose_prefill(members, self._around.sent, avoid)
-        return choose_decode(members, blocks_for(self._longest), self._around.sent, avoid)
+            return placing.prefill(facts.prompt, facts.salt, facts.conversation or facts.id, avoid)
+        return placing.decode(blocks_for(self._longest), avoid)
 
-    async def _give(self, kind: str, worker: Member, epoch: int) -> XpodError | None:
+    async def _give(self, kind: str, place: Place, epoch: int) -> XpodError | None:
         """Offer the session to a worker; returns why it is not taken, or None."""
-        around, facts = self._around, self.facts
-        self._kinds[worker.name] = kind
+        around, name = self._around, place.member.name
+        self._kinds[name] = kind
         self._heard = time.monotonic()
-        task: PrefillTask | DecodeTask
-        if kind == "prefill":
-            weight = facts.prompt.shape[0]
-            task = PrefillTask(self.id, epoch, around.router, facts.prompt, facts.sampling)
-        else:
-            weight = blocks_for(self._longest)
-            said = Tensor.of_tokens([token.token for token in self._machine.tokens])
-            task = DecodeTask(self.id, epoch, around.router, facts.prompt, said, facts.sampling)
-        around.sent[worker.name] = around.sent.get(worker.name, 0) + weight
+        task = self._task(kind, epoch)
+        around.placing.sends(place)
         try:
-            await around.view.request(around.bus, kind, worker.name, task, timeout=around.patience.answer)
+            await around.view.request(around.bus, kind, name, task, timeout=around.patience.answer)
         except XpodError as error:
             return error
+        around.placing.taken(place)
         return None
+
+    def _task(self, kind: str, epoch: int) -> PrefillTask | DecodeTask:
+        router, facts = self._around.router, self.facts
+        prompt, sampling, salt = facts.prompt, facts.sampling, facts.salt
+        if kind == "prefill":
+            return PrefillTask(self.id, epoch, router, prompt, sampling, salt)
+        said = Tensor.of_tokens([token.token for token in self._machine.tokens])
+        return DecodeTask(self.id, epoch, router, prompt, said, sampling, salt)
 
     async def _ask(self, worker: str, start: int) -> None:
         """What has the worker said since? One that does not know the session has lost it."""

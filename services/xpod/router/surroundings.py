@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from xpod.common.view import PodView
 from xpod.router.counters import Counters
+from xpod.router.placing import Placing
 from xpod_runtime.bus import Bus
 
 
@@ -23,7 +24,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all sessions of a router share. `sent` counts work given out that heartbeats do not show yet."""
+    """What all sessions of a router share."""
 
     bus: Bus
     pod: str
@@ -31,4 +32,4 @@ class Surroundings:
     view: PodView
     counters: Counters
     patience: Patience
-    sent: dict[str, int]
+    placing: Placing

@@ -11,13 +11,14 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from xpod.router.api import prompts
+from xpod.router.api.affinity import affinity_of, tenant_of
 from xpod.router.api.answering import answer
 from xpod.router.api.context import Api
 from xpod.router.api.errors import ErrorBody
 from xpod.router.api.generation import Ask
 from xpod.router.api.idempotency import Key
 from xpod.router.api.replies import ChatReply, CompletionReply
-from xpod.router.api.requests import ChatRequest, CompletionRequest
+from xpod.router.api.requests import ChatRequest, CompletionRequest, GenerationRequest
 from xpod.router.api.resume import HEADER, Place
 from xpod.router.api.sampling import check
 
@@ -37,8 +38,7 @@ def completion_routes(api: Api) -> APIRouter:
         api.served(body.model)
         check(body, api.engine.vocab_size)
         prompt = await prompts.of_chat(body.messages, api.text, body.chat_template_kwargs)
-        ask = Ask(api, body, [prompt], arrived, Place.of(http.headers.get(HEADER)), Key.of(http.headers))
-        return await answer(http, ask, ChatReply(body, api.text))
+        return await answer(http, _ask(api, body, [prompt], arrived, http), ChatReply(body, api.text))
 
     @routes.post("/completions", responses={200: _STREAM})
     async def completions(body: CompletionRequest, http: Request) -> Response:
@@ -47,8 +47,9 @@ def completion_routes(api: Api) -> APIRouter:
         check(body, api.engine.vocab_size)
         each = await prompts.of_completion(body, api.text, api.engine.vocab_size)
         echoes = [prompt.echo for prompt in each for _ in range(body.n)]
-        ask = Ask(api, body, each, arrived, Place.of(http.headers.get(HEADER)), Key.of(http.headers))
-        return await answer(http, ask, CompletionReply(body, api.text, echoes))
+        return await answer(
+            http, _ask(api, body, each, arrived, http), CompletionReply(body, api.text, echoes)
+        )
 
     @routes.get("/models")
     async def models() -> dict[str, Any]:
@@ -59,6 +60,11 @@ def completion_routes(api: Api) -> APIRouter:
         return _model(api, api.served(name))
 
     return routes
+
+
+def _ask(api: Api, body: GenerationRequest, each: list[prompts.Prompt], arrived: float, http: Request) -> Ask:
+    place, key = Place.of(http.headers.get(HEADER)), Key.of(http.headers)
+    return Ask(api, body, each, arrived, place, key, affinity_of(body, tenant_of(http.scope)))
 
 
 def _model(api: Api, name: str) -> dict[str, Any]:

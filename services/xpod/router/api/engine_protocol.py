@@ -75,6 +75,15 @@ class Claim:
     lasting: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """What ties a session to others: KV is shared with sessions of the same `salt` only, and those of the same
+    `conversation` (empty: this one alone) may be sent the same way."""
+
+    salt: str = ""
+    conversation: str = ""
+
+
 class Session(Protocol):
     """One generation. Iterating gives its outputs in the order of their index and may raise SessionError."""
 
@@ -121,7 +130,13 @@ class Engine(Protocol):
     def reaches_pod(self) -> bool:
         """Is the rest of the pod in reach? If not, another router may do better."""
 
-    async def open(self, prompt: list[int], sampling: SamplingSpec, claim: Claim | None = None) -> Session:
+    async def open(
+        self,
+        prompt: list[int],
+        sampling: SamplingSpec,
+        claim: Claim | None = None,
+        affinity: Affinity | None = None,
+    ) -> Session:
         """Start a generation, or find the claimed one and go on with it; all outputs are said, from 0 on.
 
         Those before the claim's start may lack their logprobs. Raises NotReady, Overloaded or KeyReused.

@@ -12,6 +12,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from xpod.router.api.affinity import admit_as
 from xpod.router.api.errors import ApiError, internal
 from xpod.router.api.operation_routes import OPEN_PATHS
 from xpod.router.api.settings import ApiSettings
@@ -56,18 +57,22 @@ class Gate:
     def _admit(self, scope: Scope, headers: Headers) -> None:
         if self._keys and scope["path"] not in OPEN_PATHS:
             scheme, _, given = headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not self._is_key(given.strip().encode()):
+            key = self._key(given.strip().encode()) if scheme.lower() == "bearer" else None
+            if key is None:
                 wrong = "the API key is wrong" if given else "an API key is needed: Authorization: Bearer KEY"
                 challenge = {"WWW-Authenticate": "Bearer"}
                 raise ApiError(
                     401, wrong, kind="authentication_error", code="invalid_api_key", headers=challenge
                 )
+            if len(self._keys) > 1:
+                admit_as(scope, key)
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._settings.max_body_bytes:
             raise self._too_large()
 
-    def _is_key(self, given: bytes) -> bool:
-        return any(hmac.compare_digest(given, key) for key in self._keys)
+    def _key(self, given: bytes) -> bytes | None:
+        """Which of our keys that is."""
+        return next((key for key in self._keys if hmac.compare_digest(given, key)), None)
 
     def _limited(self, receive: Receive) -> Receive:
         size = 0

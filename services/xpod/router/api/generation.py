@@ -6,11 +6,11 @@ Knows: sessions and choices. Does not know: JSON, SSE, or which endpoint asked.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xpod.router.api.choice import Choice, Emit
 from xpod.router.api.context import Api
-from xpod.router.api.engine_protocol import Claim
+from xpod.router.api.engine_protocol import Affinity, Claim
 from xpod.router.api.errors import bad_request, of_engine
 from xpod.router.api.idempotency import Key, digest_of
 from xpod.router.api.prompts import Prompt
@@ -27,7 +27,7 @@ class Ask:
     """A request that was found valid, its prompts as tokens, and when it arrived on the metrics' clock.
 
     `place` is where an earlier stream of the same request ended too early; with several choices there is none.
-    `key` names the request, so that it can be repeated.
+    `key` names the request, so that it can be repeated. `affinity` is that of all its choices.
     """
 
     api: Api
@@ -36,6 +36,7 @@ class Ask:
     arrived: float
     place: Place | None = None
     key: Key | None = None
+    affinity: Affinity = field(default_factory=Affinity)
 
     @property
     def seed(self) -> int | None:
@@ -153,7 +154,7 @@ def _specs(ask: Ask, prompt: Prompt) -> list[SamplingSpec]:
 async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Choice:
     api = ask.api
     with api.metrics.waiting.track_inprogress():
-        session = await api.engine.open(list(prompt.ids), spec, ask.claim(index))
+        session = await api.engine.open(list(prompt.ids), spec, ask.claim(index), ask.affinity)
     return Choice(
         index,
         session=session,

@@ -19,6 +19,7 @@ StopText = Annotated[Utf8, Field(min_length=1)]
 StopTexts = Annotated[list[StopText], Field(max_length=16)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
+CacheSalt = Annotated[Utf8, Field(min_length=1, max_length=256)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
 # Parameters that others have and this API has not: harmless at these values (or null), refused at any other.
@@ -58,7 +59,6 @@ _NEUTRAL |= dict.fromkeys(
         ),
         *(
             "prediction",
-            "prompt_cache_key",
             "prompt_cache_options",
             "prompt_cache_retention",
             "prompt_logprobs",
@@ -101,7 +101,9 @@ class GenerationRequest(Strict, ABC):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: StopText | StopTexts | None = None
     stop_token_ids: list[TokenId] = []
-    user: str | None = None
+    user: Utf8 | None = None
+    prompt_cache_key: Utf8 | None = None
+    cache_salt: CacheSalt | None = None
     ignore_eos: bool = False
     min_tokens: Annotated[int, Field(ge=0)] = 0
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] = 0
