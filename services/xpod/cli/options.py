@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 from typer import Option
 
+from xpod.cli.reuse import Caching, Routing
+
 Dtype = Literal["auto", "bf16", "fp32"]
 Device = Literal["cpu", "cuda"]
 DEFAULT_DATA = Path(".xpod")
@@ -56,6 +58,50 @@ StopOption = Annotated[
     list[str] | None,
     Option("--stop", envvar="XPOD_STOP", metavar="TEXT", help="End before this text; may be repeated."),
 ]
+RoutingOption = Annotated[
+    Routing,
+    Option(
+        "--routing",
+        envvar="XPOD_ROUTING",
+        metavar="NAME",
+        help="How routers choose who gets a request: prompt-tree, round-robin, session or least-load.",
+    ),
+]
+CachingOption = Annotated[
+    Caching,
+    Option(
+        "--caching",
+        envvar="XPOD_CACHING",
+        metavar="NAME",
+        help="Whose blocks later prompts find: basic (none), prefill, decode (prefill's at decode too) or full.",
+    ),
+]
+MempoolBytesOption = Annotated[
+    str,
+    Option(
+        "--mempool-bytes",
+        envvar="XPOD_MEMPOOL_BYTES",
+        metavar="SIZE",
+        help="Memory for blocks in each MemPool node; K, M and G are powers of 1024.",
+    ),
+]
+MempoolDiskBytesOption = Annotated[
+    str,
+    Option(
+        "--mempool-disk-bytes",
+        envvar="XPOD_MEMPOOL_DISK_BYTES",
+        metavar="SIZE",
+        help="Room on disk for blocks in each MemPool node; 0: none.",
+    ),
+]
+
+
+def count_option(flag: str, what: str, default: str = "as in compose.yaml") -> object:
+    """How many members of a kind a pod has."""
+    variable = "XPOD_" + flag[2:].upper()
+    return Option(
+        flag, envvar=variable, min=1, metavar="N", show_default=False, help=f"{what} (default: {default})."
+    )
 
 
 def split_urls(urls: str) -> list[str]:

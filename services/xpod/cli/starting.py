@@ -6,6 +6,7 @@ Does not know: the terminal: whoever starts a pod is told its events.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from xpod.cli.handle import Handle
 from xpod.cli.options import DEFAULT_DATA, DEFAULT_MODEL
 from xpod.cli.plan import LaunchPlan, PodSettings, make_plan
 from xpod.cli.preflight import DEMO, check_port_range, claim_ports, find_model, reach_nats
+from xpod.cli.reuse import sizes_in
 from xpod.cli.shared_memory import can_share
 from xpod.cli.state import locked, read_state
 
@@ -90,7 +92,7 @@ def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
         pod=request.pod,
         ready_seconds=request.ready_seconds,
         share_memory=request.frames and can_share(),
-        variables=request.variables,
+        variables={**sizes_in(os.environ), **request.variables},
     )
     if checked.nats_urls:
         return make_plan(settings, checked.nats_urls, [])

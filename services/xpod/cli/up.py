@@ -15,16 +15,24 @@ from typer import Option
 from xpod.cli.down import stop_pod
 from xpod.cli.errors import BAD_USAGE, INTERRUPTED, CliError
 from xpod.cli.handle import Handle
-from xpod.cli.options import DEFAULT_DATA, DEFAULT_MODEL, DataOption, DeviceOption, DtypeOption, ModelOption
+from xpod.cli.options import (
+    DEFAULT_DATA,
+    DEFAULT_MODEL,
+    CachingOption,
+    DataOption,
+    DeviceOption,
+    DtypeOption,
+    MempoolBytesOption,
+    MempoolDiskBytesOption,
+    ModelOption,
+    RoutingOption,
+    count_option,
+)
+from xpod.cli.reuse import DEFAULT_CACHING, DEFAULT_MEMPOOL, DEFAULT_MEMPOOL_DISK, DEFAULT_ROUTING, Reuse
+from xpod.cli.sizes import size
 from xpod.cli.starting import READY_SECONDS, PodRequest, started
 from xpod.cli.state import read_state
 from xpod.cli.terminal import interruptible, wait_ready, watch
-
-
-def _count(flag: str, variable: str, what: str) -> object:
-    return Option(
-        flag, envvar=variable, min=1, show_default=False, help=f"{what} (default: as in compose.yaml)."
-    )
 
 
 def up(  # noqa: PLR0917
@@ -36,6 +44,7 @@ def up(  # noqa: PLR0917
             "--nats",
             envvar="XPOD_NATS",
             min=1,
+            metavar="N",
             show_default=False,
             help="NATS nodes to run (default: 1; the quorum of three in compose.yaml is for machines that fail).",
         ),
@@ -49,12 +58,16 @@ def up(  # noqa: PLR0917
             help="A NATS cluster that is there already.",
         ),
     ] = "",
-    routers: Annotated[int | None, _count("--routers", "XPOD_ROUTERS", "Routers")] = None,
-    prefill: Annotated[int | None, _count("--prefill", "XPOD_PREFILL", "Prefill workers")] = None,
-    decode: Annotated[int | None, _count("--decode", "XPOD_DECODE", "Decode workers")] = None,
-    experts: Annotated[int | None, _count("--experts", "XPOD_EXPERTS", "Expert shards")] = None,
-    mempool: Annotated[int | None, _count("--mempool", "XPOD_MEMPOOL", "MemPool nodes")] = None,
-    supervisors: Annotated[int | None, _count("--supervisors", "XPOD_SUPERVISORS", "Supervisors")] = None,
+    routers: Annotated[int | None, count_option("--routers", "Routers")] = None,
+    prefill: Annotated[int | None, count_option("--prefill", "Prefill workers")] = None,
+    decode: Annotated[int | None, count_option("--decode", "Decode workers")] = None,
+    experts: Annotated[int | None, count_option("--experts", "Expert shards")] = None,
+    mempool: Annotated[int | None, count_option("--mempool", "MemPool nodes")] = None,
+    supervisors: Annotated[int | None, count_option("--supervisors", "Supervisors")] = None,
+    routing: RoutingOption = DEFAULT_ROUTING,
+    caching: CachingOption = DEFAULT_CACHING,
+    mempool_bytes: MempoolBytesOption = DEFAULT_MEMPOOL,
+    mempool_disk_bytes: MempoolDiskBytesOption = DEFAULT_MEMPOOL_DISK,
     host: Annotated[
         str, Option("--host", envvar="XPOD_HOST", help="Address that the routers listen on.")
     ] = "127.0.0.1",
@@ -63,6 +76,7 @@ def up(  # noqa: PLR0917
         Option(
             "--port",
             envvar="XPOD_PORT",
+            metavar="PORT",
             min=0,
             max=65535,
             help="Router i listens on PORT + i; 0: free ports.",
@@ -76,7 +90,13 @@ def up(  # noqa: PLR0917
     ] = "",
     timeout: Annotated[
         float,
-        Option("--timeout", envvar="XPOD_TIMEOUT", min=1, help="Seconds that it may take to become ready."),
+        Option(
+            "--timeout",
+            envvar="XPOD_TIMEOUT",
+            min=1,
+            metavar="SECONDS",
+            help="Seconds that it may take to become ready.",
+        ),
     ] = READY_SECONDS,
     served_model_name: Annotated[
         str,
@@ -107,6 +127,12 @@ def up(  # noqa: PLR0917
     """
     if nats is not None and nats_url:
         raise CliError("--nats and --nats-url exclude each other", BAD_USAGE)
+    reuse = Reuse(
+        routing,
+        caching,
+        size("--mempool-bytes", mempool_bytes),
+        size("--mempool-disk-bytes", mempool_disk_bytes),
+    )
     counts = {
         "router": routers,
         "prefill": prefill,
@@ -128,6 +154,7 @@ def up(  # noqa: PLR0917
         nats=nats,
         nats_url=nats_url,
         frames=not no_frames,
+        variables=reuse.variables(),
         ready_seconds=timeout,
     )
     return _detached(request) if detach else _attached(request)

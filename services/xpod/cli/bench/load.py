@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
@@ -93,32 +94,34 @@ class Load:
         trace = Trace(due)
         late = time.monotonic() - due
         self._measurement.sent += 1
-        failure = await self._failure_of(job, trace)
+        failure = await asked(self._http, self._target.url(job.index), self._target.body(job), trace)
         self._measurement.ended = time.monotonic()
         self._measurement.outcomes.append(Outcome(job, trace, late, failure))
         self._tell()
 
-    async def _failure_of(self, job: Job, trace: Trace) -> Failure | None:
-        try:
-            await self._stream(job, trace)
-        except BadStream as bad:
-            return Failure(bad.kind, bad.message)
-        except httpx.HTTPError as error:
-            return Failure(_kind_of(error), str(error) or type(error).__name__)
-        return None
 
-    async def _stream(self, job: Job, trace: Trace) -> None:
-        url, body = self._target.url(job.index), self._target.body(job)
-        async with self._http.stream("POST", url, json=body) as response:
-            if response.status_code != httpx.codes.OK:
-                await response.aread()
-                raise BadStream(f"HTTP {response.status_code}", reason_of(response))
-            parser = SseParser()
-            async for chunk in response.aiter_raw():
-                now = time.monotonic()
-                for event in parser.feed(chunk):
-                    trace.add(event.data, now)
-        trace.finish()
+async def asked(http: httpx.AsyncClient, url: str, body: Mapping[str, Any], trace: Trace) -> Failure | None:
+    """Sends one request and follows its stream into the trace; None: it came to its end."""
+    try:
+        await _stream(http, url, body, trace)
+    except BadStream as bad:
+        return Failure(bad.kind, bad.message)
+    except httpx.HTTPError as error:
+        return Failure(_kind_of(error), str(error) or type(error).__name__)
+    return None
+
+
+async def _stream(http: httpx.AsyncClient, url: str, body: Mapping[str, Any], trace: Trace) -> None:
+    async with http.stream("POST", url, json=body) as response:
+        if response.status_code != httpx.codes.OK:
+            await response.aread()
+            raise BadStream(f"HTTP {response.status_code}", reason_of(response))
+        parser = SseParser()
+        async for chunk in response.aiter_raw():
+            now = time.monotonic()
+            for event in parser.feed(chunk):
+                trace.add(event.data, now)
+    trace.finish()
 
 
 def http_client(api_key: str, silence_seconds: float) -> httpx.AsyncClient:

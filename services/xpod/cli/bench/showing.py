@@ -23,3 +23,8 @@ def show(report: dict[str, Any], as_json: bool, as_text: Callable[[dict[str, Any
         return
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
     Console(highlight=False, width=width).print(as_text(report))
+
+
+def say(line: str) -> None:
+    """What happens meanwhile."""
+    print(line, file=sys.stderr, flush=True)

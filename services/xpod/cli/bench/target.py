@@ -24,6 +24,8 @@ EXTENSIONS: dict[str, Any] = {
     "stream_options": {"include_usage": True},
 }
 """Asked for where the server takes them, given up in this order."""
+CACHE_KEY = "prompt_cache_key"
+"""An extension for conversations alone: its value is the job's, and a job without one says nothing."""
 REFUSALS = frozenset({400, 422})
 ELSEWHERE = frozenset({502, 503})
 
@@ -44,8 +46,9 @@ class Target:
     def body(self, job: Job) -> dict[str, Any]:
         asked = {"max_tokens": job.output_tokens, "temperature": self.temperature, "stream": True}
         named = {"model": self.model} if self.model else {}
-        extensions = {name: EXTENSIONS[name] for name in self.extensions}
-        return named | self._prompt(job) | asked | extensions
+        extensions = {name: EXTENSIONS[name] for name in self.extensions if name in EXTENSIONS}
+        keyed = {CACHE_KEY: job.cache_key} if CACHE_KEY in self.extensions and job.cache_key else {}
+        return named | self._prompt(job) | asked | extensions | keyed
 
     def _prompt(self, job: Job) -> dict[str, Any]:
         if self.endpoint == "completions":

@@ -32,6 +32,10 @@ class Trace:
     """When each chunk with at least one token came."""
     counts: list[int] = field(default_factory=list)
     """How many tokens each of those had."""
+    tokens: list[int] = field(default_factory=list)
+    """All ids, where the server names them."""
+    logprobs: list[float] = field(default_factory=list)
+    """One for each token, where /v1/completions was asked for them."""
     ended: float = 0.0
     usage: dict[str, Any] = field(default_factory=dict)
     finish_reason: str = ""
@@ -72,6 +76,8 @@ class Trace:
     def _take(self, choice: dict[str, Any]) -> int:
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         ids = choice.get("token_ids")
+        self.tokens += ids or []
+        self.logprobs += (choice.get("logprobs") or {}).get("token_logprobs") or []
         return len(ids) if ids is not None else int(bool(_text_of(choice)))
 
     @property
@@ -91,6 +97,11 @@ class Trace:
     @property
     def ttft(self) -> float:
         return self.arrivals[0] - self.started
+
+    @property
+    def to_last(self) -> float:
+        """Until the last token; the stream may end later."""
+        return self.arrivals[-1] - self.started
 
     @property
     def total(self) -> float:

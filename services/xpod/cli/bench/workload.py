@@ -48,12 +48,16 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request. `prompt_tokens` is None for text: only the server knows."""
+    """One request. `prompt_tokens` is None for text: only the server knows.
+
+    Requests of one conversation have the same `cache_key`.
+    """
 
     index: int
     prompt: list[int] | str
     prompt_tokens: int | None
     output_tokens: int
+    cache_key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

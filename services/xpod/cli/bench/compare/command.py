@@ -6,7 +6,6 @@ Does not know: how contenders run (see `rounds`), or how figures are made (see `
 
 from __future__ import annotations
 
-import json
 import secrets
 import sys
 from collections.abc import Sequence
@@ -25,7 +24,17 @@ from xpod.cli.bench.compare.served import Served
 from xpod.cli.bench.compare.summary import POD
 from xpod.cli.bench.compare.table import as_text
 from xpod.cli.bench.make_model import given_or_made
-from xpod.cli.bench.options import BenchModelOption, ResultsOption
+from xpod.cli.bench.options import (
+    BenchModelOption,
+    DecodeOption,
+    ExpertsOption,
+    MempoolOption,
+    PrefillOption,
+    ResultsOption,
+    RoutersOption,
+    SupervisorsOption,
+)
+from xpod.cli.bench.prompting import vocab_of
 from xpod.cli.bench.serve import SEED_BITS
 from xpod.cli.bench.showing import show
 from xpod.cli.bench.target import checked_urls
@@ -36,12 +45,6 @@ from xpod_runtime.cores import cores
 
 BARE_POD = "bare"
 NEEDS = {"transformers": "transformers"}
-
-
-def _count(flag: str, variable: str, what: str) -> object:
-    return Option(
-        flag, envvar=variable, min=1, show_default=False, help=f"{what} (default: as in compose.yaml)."
-    )
 
 
 def compare(  # noqa: PLR0917
@@ -73,12 +76,12 @@ def compare(  # noqa: PLR0917
             help="Routers of a pod that runs already, instead of a pod for each round.",
         ),
     ] = "",
-    routers: Annotated[int | None, _count("--routers", "XPOD_ROUTERS", "Routers")] = None,
-    prefill: Annotated[int | None, _count("--prefill", "XPOD_PREFILL", "Prefill workers")] = None,
-    decode: Annotated[int | None, _count("--decode", "XPOD_DECODE", "Decode workers")] = None,
-    experts: Annotated[int | None, _count("--experts", "XPOD_EXPERTS", "Expert shards")] = None,
-    mempool: Annotated[int | None, _count("--mempool", "XPOD_MEMPOOL", "MemPool nodes")] = None,
-    supervisors: Annotated[int | None, _count("--supervisors", "XPOD_SUPERVISORS", "Supervisors")] = None,
+    routers: RoutersOption = None,
+    prefill: PrefillOption = None,
+    decode: DecodeOption = None,
+    experts: ExpertsOption = None,
+    mempool: MempoolOption = None,
+    supervisors: SupervisorsOption = None,
     peer_threads: Annotated[
         int | None,
         Option(
@@ -129,13 +132,9 @@ def compare(  # noqa: PLR0917
     ]
     _refuse_twins(contenders)
     plan = Rounds(
-        contenders, cases, rounds, secrets.randbits(SEED_BITS) if seed is None else seed, _vocab(directory)
+        contenders, cases, rounds, secrets.randbits(SEED_BITS) if seed is None else seed, vocab_of(directory)
     )
     return _measure(plan, {"name": directory.name}, as_json, results)
-
-
-def _vocab(directory: Path) -> int:
-    return int(json.loads((directory / "config.json").read_text())["vocab_size"])
 
 
 def _peer(text: str, model: Path, threads: int | None) -> Contender:

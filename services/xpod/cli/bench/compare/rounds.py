@@ -6,18 +6,19 @@ Does not know: what contenders are, or which figures are worth what.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from xpod.cli.bench.compare.cases import WARMUP, Case
 from xpod.cli.bench.compare.contender import Contender, Session
 from xpod.cli.bench.compare.disturbance import Disturbance
 from xpod.cli.bench.compare.memory import pss_by_kind
 from xpod.cli.bench.compare.taken import Taken
+from xpod.cli.bench.showing import say
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def measure(rounds: Rounds, found: Found) -> None:
         contender.check()
     for number in range(rounds.count):
         for contender in in_turn(rounds.contenders, number):
-            _say(f"round {number + 1} of {rounds.count}: {contender.name}")
+            say(f"round {number + 1} of {rounds.count}: {contender.name}")
             with contender.running() as session:
                 found.contenders[contender.name] = session.facts
                 who = {"round": number, "contender": contender.name}
@@ -61,7 +62,7 @@ def measure(rounds: Rounds, found: Found) -> None:
                     found.memory.append({**who, "pss_bytes": memory})
 
 
-def in_turn(contenders: Sequence[Contender], number: int) -> list[Contender]:
+def in_turn(contenders: Sequence[T], number: int) -> list[T]:
     """Another one begins each round, so that being first or last is nobody's lot."""
     start = number % len(contenders)
     return [*contenders[start:], *contenders[:start]]
@@ -70,14 +71,14 @@ def in_turn(contenders: Sequence[Contender], number: int) -> list[Contender]:
 def _runs(rounds: Rounds, number: int, session: Session) -> Iterator[Json]:
     """Each case's record, as soon as it is there."""
     for case in WARMUP:
-        _say(f"  {case.name}")
+        say(f"  {case.name}")
         session.take(case, case.prompts(rounds.seed, number, rounds.vocab))
     pids = [pid for _, pid in session.processes()]
     for case in rounds.cases:
         disturbance = Disturbance(pids)
         taken = session.take(case, case.prompts(rounds.seed, number, rounds.vocab))
         others = disturbance.cores()
-        _say(f"  {_told(taken)}")
+        say(f"  {_told(taken)}")
         yield {**taken.as_json(), "others_cores": None if others is None else round(others, 3)}
 
 
@@ -86,7 +87,3 @@ def _told(taken: Taken) -> str:
         return f"{taken.case.name} failed: {taken.errors[0]}"
     figures = taken.figures().items()
     return ", ".join(f"{name} {'?' if value is None else f'{value:.1f}'}" for name, value in figures)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -97,13 +97,14 @@ class HopRun:
 @contextmanager
 def _collector_spared() -> Iterator[None]:
     """As in a member that is up."""
-    thresholds = gc.get_threshold()
+    thresholds, callbacks = gc.get_threshold(), list(gc.callbacks)
     spare_the_collector()
     try:
         yield
     finally:
         gc.unfreeze()
         gc.set_threshold(*thresholds)
+        gc.callbacks[:] = callbacks
 
 
 def _sizes(config: ModelConfig) -> Json:
