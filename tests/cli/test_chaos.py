@@ -11,7 +11,7 @@ from xpod.cli.answer import Answer
 from xpod.cli.chaos.drill import WHOLE_POD, _cells, _plan
 from xpod.cli.chaos.oracle import Verdict, compare
 from xpod.cli.chaos.report import as_table, summary
-from xpod.cli.chaos.requests import requests
+from xpod.cli.chaos.requests import cold, requests
 from xpod.cli.chaos.target import Life, _seen, most
 from xpod.cli.chaos.trial import Again, Cell, Outcome, grown
 from xpod.cli.errors import BAD_USAGE, CliError
@@ -59,6 +59,16 @@ def test_requests_differ_and_come_again_with_their_seed() -> None:
     assert {"stop", "logit_bias", "min_p", "top_k", "repetition_penalty"} <= {
         key for body in bodies for key in body
     }
+
+
+def test_half_of_the_prompts_are_known_to_no_cache() -> None:
+    """Of the long ones, and of the short ones."""
+    bodies = requests(16, 3)
+    sent = [[cold(body, salt) for body in bodies] for salt in ("one", "two")]
+    salted = ["cache_salt" in body for body in bodies]
+    assert sum(salted) == 8
+    assert sum(salted[::2]) == sum(salted[1::2]) == 4
+    assert [a != b for a, b in zip(*sent, strict=True)] == salted
 
 
 def test_cells_are_all_combinations() -> None:

@@ -1,6 +1,6 @@
 """What the streams of a drill ask: requests of every kind that a replay can get wrong.
 
-Pure: a function of how many there are and of a seed.
+Pure: a function of how many there are and of a seed. Half of them are `cold`: no cache knows their prompts.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 Body = dict[str, Any]
 
 MAX_TOKENS = 96
+COLD = "cold"
 WORDS = """
     def class return import for while if else self value index token block shard expert router stream batch queue
     worker name list dict set tuple str int float bytes none true false try except with as lambda yield
@@ -43,7 +44,13 @@ def requests(count: int, seed: int) -> list[Body]:
                 "stream": True,
                 "stream_options": {"include_usage": True},
                 "return_token_ids": True,
+                **({"cache_salt": COLD} if number // 2 % 2 else {}),
                 **SAMPLERS[number % len(SAMPLERS)],
             }
         )
     return made
+
+
+def cold(body: Body, salt: str) -> Body:
+    """A body as it is sent: one that is to find nothing has a salt that nobody used before."""
+    return {**body, "cache_salt": salt} if "cache_salt" in body else body

@@ -6,13 +6,14 @@ Does not know: faults, or what the answers should have been.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Sequence
 from itertools import pairwise
 
 from xpod.cli.answer import Answer
-from xpod.cli.chaos.requests import Body
+from xpod.cli.chaos.requests import Body, cold
 from xpod.cli.client import PodClient
 from xpod.cli.errors import CliError
 
@@ -29,7 +30,8 @@ class Stream:
         self.error = ""
         self.chunks = 0
         self.began = 0.0
-        self._endpoints, self._body, self._changed = endpoints, body, changed
+        self._endpoints, self._changed = endpoints, changed
+        self._body = cold(body, secrets.token_hex(8))
         self._thread = threading.Thread(target=self.read, daemon=True)
 
     def start(self) -> None:
