@@ -6,6 +6,7 @@ Does not know: other pods. Pure.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,8 +43,14 @@ def request_record(turn: Turn) -> Json:
         "cached_tokens": turn.trace.cached_tokens,
         "ttft_ms": round(turn.trace.ttft * MS, 3) if good else None,
         "jct_ms": round(turn.trace.to_last * MS, 3) if good else None,
+        "answer": _digest(turn.trace.tokens) if good else None,
         "error": f"{turn.failure.kind}: {turn.failure.message}" if turn.failure else None,
     }
+
+
+def _digest(tokens: Sequence[int]) -> str:
+    """By which answers of different runs of one seed are compared."""
+    return hashlib.sha256(" ".join(map(str, tokens)).encode()).hexdigest()[:16]
 
 
 def _figures(seconds: Sequence[float]) -> Json | None:
