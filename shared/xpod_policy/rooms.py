@@ -14,13 +14,18 @@ Buffer = bytes | bytearray | memoryview
 
 @dataclass(slots=True)
 class Room:
-    """A block's bytes so far; `spans` are those that have come, in order, none touching another."""
+    """A block's bytes so far; `spans` are those that have come, in order, none touching another.
+
+    The first `summed` bytes are in the `checksum` so far: of bytes that come in order, little is left to do in the end.
+    """
 
     tokens: int
     data: bytearray
     lease: float
     until: float
     spans: list[tuple[int, int]] = field(default_factory=list)
+    summed: int = 0
+    checksum: int = 0
 
     @property
     def size(self) -> int:
@@ -42,10 +47,26 @@ class Room:
         """Take these bytes in; what was there is written over."""
         end = offset + len(data)
         self.data[offset:end] = data
+        if offset < self.summed:
+            self.summed = self.checksum = 0
+        if offset == self.summed:
+            self._sum(data)
         apart = [span for span in self.spans if span[1] < offset or span[0] > end]
         near = [span for span in self.spans if not (span[1] < offset or span[0] > end)]
         start, end = min([offset, *(a for a, _ in near)]), max([end, *(b for _, b in near)])
         self.spans = sorted([*apart, (start, end)] if start < end else apart)
+
+    def sound(self, checksum: int) -> bool:
+        """Are all bytes there, and is this their checksum?"""
+        if not self.whole:
+            return False
+        self._sum(memoryview(self.data)[self.summed :])
+        return self.checksum == checksum
+
+    def _sum(self, data: Buffer) -> None:
+        """Take in the bytes behind those that are summed."""
+        self.checksum = zlib.crc32(data, self.checksum)
+        self.summed += len(data)
 
 
 class Rooms:
@@ -75,7 +96,7 @@ class Rooms:
     def ready(self, name: bytes, checksum: int) -> bool:
         """Are all its bytes there, and the right ones?"""
         room = self._rooms.get(name)
-        return room is not None and room.whole and zlib.crc32(room.data) == checksum
+        return room is not None and room.sound(checksum)
 
     def remove(self, name: bytes) -> Room | None:
         room = self._rooms.pop(name, None)

@@ -1,6 +1,7 @@
 """Blocks are given out once, come back, and travel bit for bit."""
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ def filled(cache: KVCache) -> list[int]:
     blocks = cache.alloc(2)
     slots = torch.from_numpy(cache.slots(blocks, 0, 32))
     for layer, width in enumerate(cache.spec.widths):
-        cache.write(layer, slots, torch.randn(32, width // 4, 4).bfloat16())
+        cache.write(layer, slots, torch.randn(32, width // 4, 4).to(cache.layers[0].dtype))
     return blocks
 
 
@@ -65,6 +66,27 @@ def test_a_block_travels(tokens: int) -> None:
         target.import_block(place, form, tokens)
         assert np.array_equal(target.export_block(place, tokens), data)
     assert not any(layer[:, place, tokens:].any() for layer in target.layers)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("tokens", [16, 1, 9, None])
+def test_layers_follow_one_another_in_a_block(tokens: int | None, dtype: str) -> None:
+    cache = KVCache(KVSpec((24, 8, 16, 8, 12), dtype, plane=4), 2)
+    block = filled(cache)[1]
+    for cuts in ([0, 5], [0, 2, 5], [0, 1, 2, 3, 4, 5]):
+        parts = [cache.export_layers(block, tokens, *ends) for ends in pairwise(cuts)]
+        assert b"".join(part.tobytes() for part in parts) == cache.export_block(block, tokens).tobytes()
+
+
+def test_many_blocks_are_what_each_of_them_is() -> None:
+    cache = KVCache(KVSpec((24, 8, 16), "bf16", plane=4), 6)
+    blocks = [*filled(cache), *filled(cache)][::-1]
+    for ends in ((0, 3), (0, 1), (1, 3)):
+        rows = cache.export_blocks(blocks, *ends)
+        assert [row.tobytes() for row in rows] == [
+            cache.export_layers(block, None, *ends).tobytes() for block in blocks
+        ]
+    assert len(cache.export_blocks([], 0, 3)) == 0
 
 
 def test_an_export_is_a_copy() -> None:

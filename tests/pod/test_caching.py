@@ -124,7 +124,7 @@ async def test_prompts_are_measured_before_the_first_one(
                 await pod.router.view.changed(0.05)
         costs = prefill(pod).costs.prefill
         assert costs is not None
-        assert costs.seconds(512) > costs.seconds(16) > 0
+        assert costs.seconds(512) >= costs.seconds(16) > 0
         assert (await said(pod, PROMPT, 2))[1] == 0
 
 

@@ -42,6 +42,20 @@ def test_other_bytes_are_not_ready() -> None:
     assert not rooms.ready(b"b", CHECKSUM)
 
 
+@given(st.lists(st.tuples(st.integers(0, 32), st.integers(0, 8), st.booleans()), max_size=12))
+def test_what_was_summed_early_is_what_is_there(writes: list[tuple[int, int, bool]]) -> None:
+    """Right and wrong bytes, in any order; right ones come last, or do not."""
+    here, expected = room(), bytearray(len(DATA))
+    for start, length, right in [*writes, (0, len(DATA), bool(len(writes) % 2))]:
+        data = DATA[start : start + length]
+        data = data if right else bytes(255 - byte for byte in data)
+        here.fill(start, data)
+        expected[start : start + len(data)] = data
+    assert here.data == expected
+    assert here.sound(zlib.crc32(expected))
+    assert here.sound(CHECKSUM) == (expected == DATA)
+
+
 @pytest.mark.parametrize(
     ("offset", "size", "fits"), [(0, 32, True), (31, 1, True), (31, 2, False), (33, 0, False)]
 )

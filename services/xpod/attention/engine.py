@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
+from xpod.attention.departure import Sink, Stored
+from xpod.attention.exports import ByLayers, Exports, Filled, WholeBlocks, exported
 from xpod.attention.hop import Hop
 from xpod.attention.passes import Passes
-from xpod.attention.pool import block_data
 from xpod.attention.sequence import Sequence, to_sampling
 from xpod.attention.tables import Keeping, Tables
 from xpod_model.attention_half import AttentionHalf, Segment
@@ -55,7 +56,8 @@ class Full(XpodError):
 class Step:
     """What one step did: sequences with the token that each of them sampled, and blocks that became full.
 
-    It computed `tokens`, which attended to `pairs` tokens in all, in `seconds`.
+    With a sink, blocks are `leaving` instead: whoever awaits `stored()` knows that they are stored. The step
+    computed `tokens`, which attended to `pairs` tokens in all, in `seconds`.
     """
 
     said: list[tuple[Sequence, TokenEvent]]
@@ -63,12 +65,14 @@ class Step:
     tokens: int = 0
     pairs: float = 0.0
     seconds: float = 0.0
+    leaving: list[tuple[Sequence, Stored]] = field(default_factory=list)
 
 
 class Engine:
     """Sequences, their KV, and the step. `eos` ends sequences.
 
-    With `exports`, steps hand out the blocks that they fill. By `keeping`, whole blocks stay for sequences to come.
+    With `exports`, steps hand out the blocks that they fill; a `sink` gets them while they are computed, and the tails
+    of prompts, too. By `keeping`, whole blocks stay for sequences to come.
 
     A step runs as up to `micro_batches` forward passes of at least `micro_batch_tokens` tokens that take turns:
     while one waits for its experts, the other computes attention (xDeepServe, 2508.02520, and MegaScale-Infer).
@@ -86,6 +90,7 @@ class Engine:
         micro_batches: int = 1,
         micro_batch_tokens: int = 1,
         exports: bool = True,
+        sink: Sink | None = None,
         keeping: Keeping | None = None,
     ) -> None:
         self._half = half
@@ -96,7 +101,7 @@ class Engine:
         self._eos = eos
         self.micro_batches = micro_batches
         self.micro_batch_tokens = micro_batch_tokens
-        self._exports = exports
+        self._wants_blocks, self._sink = exports, sink
         self.tables = Tables(cache, keeping or Keeping())
         self.sequences: dict[str, Sequence] = {}
         self._busy: Counter[str] = Counter()
@@ -184,28 +189,32 @@ class Engine:
             parts = micro_batches([work.count for work in works], self.micro_batches, self.micro_batch_tokens)
             full = [(self.sequences[work.id], self._became_full(work)) for work in works]
             began = time.monotonic()
-            sampled, filled = await self._compute.run(
-                self._compute_step,
-                [segments[part] for part in parts],
-                ends,
-                [self._places(seq, refs) for seq, refs in full] if self._exports else [],
-            )
+            with self._exports(full, ends) as exports:
+                sampled = await self._compute.run(
+                    self._compute_step, [segments[part] for part in parts], ends, exports
+                )
             seconds = time.monotonic() - began
             said = [(seq, seq.add(one, self._eos)) for seq, one in zip(ends, sampled, strict=True)]
             for work in works:
                 self.batch.ran(work, self.sequences[work.id] in ends)
             for sequence, refs in full:
                 self.tables.keep(sequence, refs)
-            stored = [(seq, data) for (seq, _), data in zip(full, filled, strict=False) if data]
             tokens = sum(work.count for work in works)
-            return Step(said, stored, tokens, sum(pairs_of(w.count, w.start) for w in works), seconds)
+            pairs = sum(pairs_of(work.count, work.start) for work in works)
+            return Step(said, exports.data, tokens, pairs, seconds, exports.leaving)
+
+    def _exports(self, full: Filled, ends: list[Sequence]) -> Exports:
+        if self._sink is not None:
+            return ByLayers(self._cache, full, ends, self._sink)
+        return WholeBlocks(self._cache, full if self._wants_blocks else [])
 
     def _compute_step(
-        self, batches: list[list[Segment]], ends: list[Sequence], full: list[list[tuple[BlockRef, int]]]
-    ) -> tuple[list[Sampled], list[list[BlockData]]]:
-        """On the thread: what the sequences in `ends` say, and the data of the blocks that became full."""
-        sampled = self._sample(ends, self._passes.run(batches))
-        return sampled, [self._export_all(blocks) for blocks in full]
+        self, batches: list[list[Segment]], ends: list[Sequence], exports: Exports
+    ) -> list[Sampled]:
+        """On the thread: what the sequences in `ends` say."""
+        sampled = self._sample(ends, self._passes.run(batches, exports.finished))
+        exports.end()
+        return sampled
 
     def wanted(self, id: str) -> bool:
         """Is the sequence here, and not about to leave?"""
@@ -230,16 +239,16 @@ class Engine:
         return refs[first:]
 
     async def tail(self, sequence: Sequence) -> list[BlockData]:
-        """The prompt's last block where it is not full."""
+        """The prompt's last block where it is not full, and no sink has had it."""
         tail = sequence.tail()
-        if tail is None:
+        if tail is None or self._sink is not None:
             return []
         with self._using([sequence.id]):
             return await self.export(sequence, [tail])
 
     async def export(self, sequence: Sequence, refs: Iterable[BlockRef]) -> list[BlockData]:
         """The data of these blocks of its table, which somebody has to hold."""
-        return await self._compute.run(self._export_all, self._places(sequence, refs))
+        return await self._compute.run(exported, self._cache, sequence, refs)
 
     async def measure(self, count: int, after: int) -> float:
         """Seconds that a step of `count` tokens behind `after` others takes. Raises Full, and what the hop raises."""
@@ -260,10 +269,3 @@ class Engine:
                 yield table
         finally:
             self.batch.leave(name)
-
-    def _places(self, sequence: Sequence, refs: Iterable[BlockRef]) -> list[tuple[BlockRef, int]]:
-        """With each block's place in the cache."""
-        return [(ref, sequence.table[ref.start // BLOCK_TOKENS]) for ref in refs]
-
-    def _export_all(self, blocks: list[tuple[BlockRef, int]]) -> list[BlockData]:
-        return [block_data(ref, self._cache.export_block(block, ref.tokens).data) for ref, block in blocks]

@@ -7,7 +7,8 @@ neither sequences nor who serves an expert.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -20,6 +21,16 @@ from xpod_model.legs import Outputs
 Forward = Generator[ExpertBatch, Outputs, torch.Tensor]
 
 
+@dataclass(slots=True, eq=False)
+class Turn:
+    """A batch's forward pass: what it waits for, how many layers have its KV, and its logits in the end."""
+
+    forward: Forward
+    exchange: Exchange | None = None
+    layers: int = 0
+    logits: torch.Tensor | None = None
+
+
 class Passes:
     """Runs the batches of one step. Batch i computes each layer before batch i + 1 does, so that two batches may
     hold consecutive pieces of one sequence."""
@@ -27,32 +38,39 @@ class Passes:
     def __init__(self, half: AttentionHalf, cache: KVCache, hop: Hop) -> None:
         self._half, self._cache, self._hop = half, cache, hop
 
-    def run(self, batches: Sequence[list[Segment]]) -> torch.Tensor:
-        """The logits of all batches, one under the other. Raises what the hop raises; then nothing is under way."""
-        logits: list[torch.Tensor] = []
-        turns: deque[tuple[Forward, Exchange]] = deque()
+    def run(
+        self, batches: Sequence[list[Segment]], finished: Callable[[int], None] | None = None
+    ) -> torch.Tensor:
+        """The logits of all batches, one under the other. Raises what the hop raises; then nothing is under way.
+
+        `finished(n)` is called when all batches have their KV in the layers below n, with the experts at work on
+        what was asked last; in the end with the number of layers.
+        """
+        turns = [Turn(self._half.forward(batch, self._cache)) for batch in batches]
+        told, waiting = 0, deque(turns)
         try:
-            for batch in batches:
-                self._advance(self._half.forward(batch, self._cache), None, turns, logits)
-            while turns:
-                forward, exchange = turns.popleft()
-                self._advance(forward, self._hop.finish(exchange), turns, logits)
+            while waiting:
+                turn = waiting.popleft()
+                self._advance(turn)
+                if turn.exchange is not None:
+                    waiting.append(turn)
+                if finished is not None and (below := min(each.layers for each in turns)) > told:
+                    finished(below)
+                    told = below
         except BaseException:
             self._hop.abandon()
             raise
+        logits = [turn.logits for turn in turns if turn.logits is not None]
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
-    def _advance(
-        self,
-        forward: Forward,
-        outputs: Outputs | None,
-        turns: deque[tuple[Forward, Exchange]],
-        logits: list[torch.Tensor],
-    ) -> None:
+    def _advance(self, turn: Turn) -> None:
         """One leg: to the next layer's question, or to the logits."""
+        exchange, turn.exchange = turn.exchange, None
         try:
-            batch = next(forward) if outputs is None else forward.send(outputs)
+            forward = turn.forward
+            batch = next(forward) if exchange is None else forward.send(self._hop.finish(exchange))
         except StopIteration as end:
-            logits.append(end.value)
+            turn.layers, turn.logits = self._half.config.layers, end.value
             return
-        turns.append((forward, self._hop.begin(batch.layer, *batch.bits)))
+        turn.exchange = self._hop.begin(batch.layer, *batch.bits)
+        turn.layers = batch.layer + 1

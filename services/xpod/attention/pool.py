@@ -11,7 +11,9 @@ import asyncio
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import structlog
 
@@ -21,6 +23,7 @@ from xpod_policy.hedging import Latencies
 from xpod_policy.rendezvous import ranked
 from xpod_proto import (
     BlockData,
+    BlockPart,
     FetchBlocks,
     FetchedBlocks,
     MatchBlocks,
@@ -40,6 +43,8 @@ LEASE_SECONDS = 10.0
 """A session's blocks stay at least so long after somebody asked whether they are there."""
 TIMEOUT_SECONDS, TIMEOUT_OF_BLOCK = 2.0, 0.02
 """For an answer: what nobody gave by then is quicker computed."""
+R = TypeVar("R")
+B = TypeVar("B", BlockData, BlockPart)
 Ask = Callable[[str, Message, float], Awaitable[Message]]
 """Asks the node of that name, for at most so many seconds. Raises XpodError."""
 
@@ -60,20 +65,28 @@ class PoolClient:
         self._copies, self._timeout = copies, timeout
         self._latencies = Latencies()
         self._behind: dict[str, int] = defaultdict(int)
-        self._late: set[asyncio.Task[list[bytes]]] = set()
+        self._late: set[asyncio.Task[Any]] = set()
 
     def close(self) -> None:
         """Give up what is still on its way."""
         for task in self._late:
             task.cancel()
 
-    def _homes(self, name: bytes) -> list[str]:
+    def spawn(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
+        """Go on with it in the background, until it ends or `close` is called."""
+        task = asyncio.create_task(work)
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        return task
+
+    def homes(self, name: bytes) -> list[str]:
+        """The nodes that keep a block, in the order in which they are read."""
         homes = ranked(name, self._nodes())[: self._copies]
         return sorted(homes, key=lambda node: not self._near(node))
 
     async def load(self, refs: Sequence[BlockRef]) -> dict[bytes, BlockData]:
         """Those of `refs` that the pool has."""
-        homes = {ref.name: self._homes(ref.name) for ref in refs}
+        homes = {ref.name: self.homes(ref.name) for ref in refs}
         found: dict[bytes, BlockData] = {}
         asking: dict[asyncio.Task[list[BlockData]], list[bytes]] = {}
 
@@ -106,7 +119,7 @@ class PoolClient:
 
     async def _fetch(self, node: str, names: list[bytes]) -> list[BlockData]:
         began = time.monotonic()
-        reply = await self._request(node, FetchBlocks(tuple(names)), len(names))
+        reply = await self.request(node, FetchBlocks(tuple(names)), len(names))
         if not isinstance(reply, FetchedBlocks):
             return []
         self._latencies.took(len(names), time.monotonic() - began)
@@ -119,7 +132,7 @@ class PoolClient:
         """Those that no node has, as far as nodes answer; the others stay there for a while."""
         groups: dict[str, list[bytes]] = defaultdict(list)
         for ref in refs:
-            for node in self._homes(ref.name):
+            for node in self.homes(ref.name):
                 groups[node].append(ref.name)
         there: set[bytes] = set()
         answers = [asyncio.create_task(self._match(node, names)) for node, names in groups.items()]
@@ -134,7 +147,7 @@ class PoolClient:
         return [ref for ref in refs if ref.name not in there]
 
     async def _match(self, node: str, names: list[bytes]) -> list[bytes]:
-        reply = await self._request(node, MatchBlocks(tuple(names), LEASE_SECONDS))
+        reply = await self.request(node, MatchBlocks(tuple(names), LEASE_SECONDS))
         present = reply.present if isinstance(reply, MatchedBlocks) else ()
         return [name for name, here in zip(names, present, strict=False) if here]
 
@@ -142,35 +155,39 @@ class PoolClient:
         """Give each block to its nodes; returns once one of them has it, or all have failed. The rest goes on."""
         groups: dict[str, list[BlockData]] = defaultdict(list)
         for block in blocks:
-            for node in self._homes(block.name):
+            for node in self.homes(block.name):
                 groups[node].append(block)
         wanted = {block.name for part in groups.values() for block in part}
-        tasks = [asyncio.create_task(self._store(node, part)) for node, part in groups.items()]
-        self._late.update(tasks)
-        for task in tasks:
-            task.add_done_callback(self._late.discard)
+        tasks = [self.spawn(self.give(node, part)) for node, part in groups.items()]
         for answer in asyncio.as_completed(tasks):
             wanted.difference_update(await answer)
             if not wanted:
                 return
 
-    async def _store(self, node: str, blocks: list[BlockData]) -> list[bytes]:
-        """The names of those that the node has now."""
-        size = sum(len(block.data.data) for block in blocks)
-        if self._behind[node] and self._behind[node] + size > BEHIND_BYTES:
-            log.warning("blocks are not stored, the node is behind", node=node, blocks=len(blocks))
-            return []
+    async def give(self, node: str, blocks: list[BlockData]) -> list[bytes]:
+        """Store these at one node; the names of those that it has now."""
+        stored: list[bytes] = []
+        with self.on_the_way(node, sum(len(block.data.data) for block in blocks)) as allowed:
+            for batch in batches(blocks if allowed else []):
+                if await self.request(node, StoreBlocks(tuple(batch)), len(batch)) is not None:
+                    stored += [block.name for block in batch]
+        return stored
+
+    @contextmanager
+    def on_the_way(self, node: str, size: int) -> Iterator[bool]:
+        """So many bytes are sent to a node, and not answered yet. False: it is behind, send it none."""
+        allowed = not self._behind[node] or self._behind[node] + size <= BEHIND_BYTES
+        if not allowed:
+            log.warning("blocks are not stored, the node is behind", node=node, bytes=size)
+            size = 0
         self._behind[node] += size
         try:
-            stored: list[bytes] = []
-            for batch in _batches(blocks):
-                if await self._request(node, StoreBlocks(tuple(batch)), len(batch)) is not None:
-                    stored += [block.name for block in batch]
-            return stored
+            yield allowed
         finally:
             self._behind[node] -= size
 
-    async def _request(self, node: str, message: Message, blocks: int = 0) -> Message | None:
+    async def request(self, node: str, message: Message, blocks: int = 0) -> Message | None:
+        """The node's answer to a message about so many blocks; None where it gives none."""
         try:
             return await self._ask(node, message, self._timeout + TIMEOUT_OF_BLOCK * blocks)
         except XpodError as error:
@@ -178,9 +195,9 @@ class PoolClient:
             return None
 
 
-def _batches(blocks: Iterable[BlockData]) -> Iterable[list[BlockData]]:
-    """Runs of blocks of about a message's size."""
-    batch: list[BlockData] = []
+def batches(blocks: Iterable[B]) -> Iterator[list[B]]:
+    """Runs of blocks, or parts of blocks, of about a message's size."""
+    batch: list[B] = []
     size = 0
     for block in blocks:
         if batch and size + len(block.data.data) > MESSAGE_BYTES:

@@ -19,6 +19,7 @@ import torch
 from pydantic import Field
 
 from xpod.attention.costs import Costs
+from xpod.attention.departure import Sink
 from xpod.attention.engine import Engine, Step
 from xpod.attention.hop import Hop
 from xpod.attention.pool import PoolClient
@@ -143,6 +144,7 @@ class Worker(Service):
             micro_batches=config.micro_batches,
             micro_batch_tokens=config.micro_batch_tokens,
             exports=self.exports,
+            sink=self.sink(),
             keeping=self.keeping(config.keep_bytes // spec.bytes_per_block),
         )
         self.permanent("steps", self._steps)
@@ -153,6 +155,10 @@ class Worker(Service):
     def exports(self) -> bool:
         """Are filled blocks wanted?"""
         return True
+
+    def sink(self) -> Sink | None:
+        """Who takes blocks layer by layer, while the step that fills them goes on."""
+        return None
 
     @abstractmethod
     def keeping(self, most: int) -> Keeping:

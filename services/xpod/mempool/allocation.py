@@ -71,7 +71,7 @@ class Allocation:
             if block.name in self.rooms or block.name in self._tiers:  # since we began to make room
                 self._tiers.give_up(block.size)
             else:
-                self.rooms.add(block.name, Room(block.tokens, bytearray(block.size), lease, until))
+                self.rooms.add(block.name, Room(block.tokens, self._tiers.blank(block.size), lease, until))
         room = self.rooms.find(block.name)
         if room is None or room.size != block.size:
             return False

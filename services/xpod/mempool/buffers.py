@@ -27,6 +27,12 @@ class Buffers:
             return buffer
         return bytearray(data)
 
+    def blank(self, size: int) -> bytearray:
+        """A buffer of our own of that size, with anything in it."""
+        if self._free and len(self._free[-1]) == size:
+            return self._free.pop()
+        return bytearray(size)
+
     def give_back(self, buffer: bytearray) -> None:
         """Nobody reads it any more."""
         size = len(buffer)

@@ -163,6 +163,10 @@ class Tiers(Moves):
             self.memory.reserved += size
             return True
 
+    def blank(self, size: int) -> bytearray:
+        """Memory for a block to come, for which room was reserved; who knows what is in it."""
+        return self._buffers.blank(size)
+
     def give_up(self, size: int) -> None:
         """So many reserved bytes are not needed."""
         self.memory.reserved -= size

@@ -1,7 +1,7 @@
 """A prefill worker: a prompt in chunks, its KV to MemPool, token 0 to the client.
 
 Tasks wait in order of arrival for a slot and KV room. Chunks of several prompts share a step. Blocks go to
-MemPool as they fill; PrefillDone is said when all of them have arrived there.
+MemPool as they fill, layer by layer; PrefillDone is said when all of them have arrived there.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from xpod.attention.departure import Sink
 from xpod.attention.engine import Full, Step
+from xpod.attention.outgoing import Outgoing
 from xpod.attention.sequence import Sequence
 from xpod.attention.tables import Keeping
 from xpod.attention.worker import JUST_ENDED, Worker, WorkerConfig
@@ -50,6 +53,7 @@ class PrefillConfig(WorkerConfig):
     micro_batches: int = 2
     micro_batch_tokens: int = 128
     max_queue: int = 1024
+    layerwise: Annotated[bool, Field(description="send KV while the rest of the step computes")] = True
     probe: Annotated[bool, Field(description="measure at the start what prompts cost")] = True
 
 
@@ -102,6 +106,9 @@ class Prefill(Worker):
         if not self.config.caching.prefill_keeps:
             return Keeping()
         return Keeping(most, self._news.added, self._news.removed)
+
+    def sink(self) -> Sink | None:
+        return partial(Outgoing, self.pool) if self.config.layerwise else None
 
     def load(self) -> dict[str, Value]:
         if not hasattr(self, "engine"):
@@ -172,7 +179,9 @@ class Prefill(Worker):
             await self.pool.store(await self.engine.export(sequence, missing))
 
     def _begin_store(self, sequence: Sequence, store: Coroutine[Any, Any, None]) -> None:
-        self._stores[sequence.id].append(self.spawn(store))
+        task = self.spawn(store)
+        if self.engine.wanted(sequence.id):  # or nobody will ask for it
+            self._stores[sequence.id].append(task)
 
     async def fail(self, sequence: Sequence, code: str, reason: str) -> None:
         self._stores.pop(sequence.id, None)
@@ -184,6 +193,8 @@ class Prefill(Worker):
             self.costs.took(step.tokens, step.pairs, step.seconds)
         for sequence, blocks in step.filled:
             self._begin_store(sequence, self.pool.store(blocks))
+        for sequence, stored in step.leaving:
+            self._begin_store(sequence, stored())
         for sequence, event in step.said:
             if not self.engine.wanted(sequence.id):
                 continue
