@@ -10,10 +10,9 @@ import gc
 import socket
 import time
 from abc import abstractmethod
-from collections import OrderedDict
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -22,6 +21,7 @@ from xpod.attention.costs import Costs
 from xpod.attention.departure import Sink
 from xpod.attention.engine import Engine, Step
 from xpod.attention.hop import Hop
+from xpod.attention.past import Past, Said
 from xpod.attention.pool import PoolClient
 from xpod.attention.sequence import Sequence
 from xpod.attention.sorting import quickest_sort
@@ -44,7 +44,6 @@ from xpod_proto import (
     ReplayTokens,
     RunningSessions,
     SessionFailed,
-    Tensor,
     TokenEvent,
     TokenHistory,
     subjects,
@@ -57,23 +56,10 @@ from xpod_runtime.errors import XpodError
 from xpod_runtime.handlers import handles
 from xpod_runtime.logs import bind
 
-REMEMBERED = 1024
-JUST_ENDED = 64
 RESTS_AFTER = 2
 """Looks of an idle thread that find nothing new before memory is given back."""
 BEATS_PER_LIST = 2
 """Heartbeats from one list of running sessions to the next."""
-
-
-class Past(NamedTuple):
-    """What a sequence said here, and all of its token ids."""
-
-    events: tuple[TokenEvent, ...]
-    said: Tensor
-
-    def answers(self, epoch: int, start: int) -> bool:
-        """Is it what a task under `epoch` asks for again, from token `start` on?"""
-        return self.events[-1].epoch == epoch and self.events[0].index <= start
 
 
 class WorkerConfig(ServiceConfig):
@@ -108,7 +94,7 @@ class Worker(Service):
         self._model = ""
         self._busy_before = 0.0
         self._idle_for = 0
-        self.past: OrderedDict[str, Past] = OrderedDict()
+        self.past = Past()
         self._tasks: set[asyncio.Task[None]] = set()
         self._telling: Coroutine[Any, Any, None] | None = None
 
@@ -334,8 +320,7 @@ class Worker(Service):
     def say_last_again(self) -> None:
         """What was said into a dying connection is lost: from each last token, routers see what they miss."""
         live = [sequence.events[-1] for sequence in self.engine.sequences.values() if sequence.events]
-        ended = [past.events[-1] for past in list(self.past.values())[-JUST_ENDED:]]
-        self.spawn(self.say_all([*live, *ended]))
+        self.spawn(self.say_all([*live, *self.past.last_words()]))
 
     async def say_all(self, events: list[TokenEvent]) -> None:
         """`say` each of them."""
@@ -352,12 +337,6 @@ class Worker(Service):
                 await self.data.publish(
                     subjects.running(self.pod), RunningSessions(self.member, self.kind, running)
                 )
-
-    def remember(self, sequence: Sequence) -> None:
-        """Keep what a finished sequence said, for a router that missed a part of it."""
-        self.past[sequence.id] = Past(tuple(sequence.events), Tensor.of_tokens(sequence.generated))
-        while len(self.past) > REMEMBERED:
-            self.past.popitem(last=False)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine beside the steps, until it ends or the worker does."""
@@ -378,11 +357,9 @@ class Worker(Service):
     @handles(ReplayTokens)
     async def on_replay(self, message: ReplayTokens) -> Message:
         sequence = self.engine.sequences.get(message.session)
-        past = self.past.get(message.session)
-        if sequence is not None:
-            past = Past(tuple(sequence.events), Tensor.of_tokens(sequence.generated))
-        if past is None:
+        said = self.past.find(message.session) if sequence is None else Said.of(sequence)
+        if said is None:
             return TokenHistory(message.session, False, ())
-        missed = tuple(event for event in past.events if event.index >= message.start)
+        missed = tuple(event for event in said.events if event.index >= message.start)
         epoch = sequence.epoch if sequence else -1
-        return TokenHistory(message.session, True, missed, past.said, epoch)
+        return TokenHistory(message.session, True, missed, said.tokens, epoch)

@@ -67,7 +67,7 @@ class Decode(Worker):
         if known is not None and self.engine.wanted(task.session):
             known.epoch, known.router = max(known.epoch, task.epoch), task.router
             return Ack("already running")
-        past = self.past.get(task.session)
+        past = self.past.find(task.session)
         if past is not None and past.answers(task.epoch, task.generated.shape[0]):
             self.spawn(self.say(past.events[-1]))  # whoever missed more of it will ask
             return Ack("already through")
@@ -95,7 +95,7 @@ class Decode(Worker):
         said = [(sequence, event) for sequence, event in step.said if self.engine.wanted(sequence.id)]
         for sequence, event in said:
             if event.finish:
-                self.remember(sequence)
+                self.past.remember(sequence)
                 self.engine.close(sequence.id)
         for block in (block for _, blocks in step.filled for block in blocks):
             if (

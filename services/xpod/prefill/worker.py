@@ -17,9 +17,10 @@ from pydantic import Field
 from xpod.attention.departure import Sink
 from xpod.attention.engine import Full, Step
 from xpod.attention.outgoing import Outgoing
+from xpod.attention.past import JUST_ENDED
 from xpod.attention.sequence import Sequence
 from xpod.attention.tables import Keeping
-from xpod.attention.worker import JUST_ENDED, Worker, WorkerConfig
+from xpod.attention.worker import Worker, WorkerConfig
 from xpod.common.block_news import BlockNews
 from xpod_policy.blocks import BLOCK_TOKENS, BlockRef
 from xpod_policy.cost import pairs_of
@@ -200,7 +201,7 @@ class Prefill(Worker):
                 continue
             await self.say(event)
             tail = await self.engine.tail(sequence)
-            self.remember(sequence)
+            self.past.remember(sequence)
             self.engine.close(sequence.id)
             self._finishing[sequence.id] = sequence
             self.spawn(self._finish(sequence, event, tail))
