@@ -31,6 +31,14 @@ def prefill(pod: Pod, name: str = "prefill-0") -> Prefill:
     return member
 
 
+async def stored(pod: Pod, blocks: int) -> None:
+    """Returns once the MemPool node has so many."""
+    (node,) = pod.of("mempool")
+    async with asyncio.timeout(20):
+        while int(node.load()["blocks"]) < blocks:
+            await pod.router.view.changed(0.02)
+
+
 # of a prompt of 100 tokens, an answer of 40 and 5 more tokens: the whole blocks that others find
 FOUND = {Caching.BASIC: 0, Caching.PREFILL: 96, Caching.DECODE: 96, Caching.FULL: 128}
 
@@ -44,6 +52,7 @@ async def test_what_a_second_turn_finds(
     async with running_pod(LocalFabric(), oracle_dirs["plain"], Shape(), **options) as pod:
         first, cached = await said(pod, PROMPT)
         assert cached == 0
+        await stored(pod, 9)  # of 139 tokens, and the prompt's tail
         turn = [*PROMPT, *(output.token for output in first), *MORE]
         second, cached = await said(pod, turn)
         assert cached == FOUND[caching]
@@ -103,13 +112,13 @@ async def test_room_for_sequences_comes_before_what_is_kept(
 async def test_a_cancelled_prompt_does_not_hold_up_those_behind_it(
     oracle_dirs: dict[str, Path], tmp_path: Path
 ) -> None:
-    options = {"max_num_batched_tokens": 16, "data": tmp_path}
+    options = {"max_num_batched_tokens": 8, "data": tmp_path}
     async with running_pod(LocalFabric(), oracle_dirs["plain"], Shape(), **options) as pod:
-        first = await pod.router.engine.open(PROMPT, greedy(4))
-        second = asyncio.create_task(said(pod, [*PROMPT, *MORE], 4))
-        while not (waiting := prefill(pod)._waiting):
-            await pod.router.view.changed(0.01)
-        assert len(waiting) == 1
+        first = await pod.router.engine.open([*PROMPT, *PROMPT], greedy(4))
+        second = asyncio.create_task(said(pod, [*PROMPT, *PROMPT, *MORE], 4))
+        async with asyncio.timeout(20):
+            while not prefill(pod)._waiting:
+                await pod.router.view.changed(0.01)
         await first.cancel()
         outputs, _ = await asyncio.wait_for(second, 20)
         assert len(outputs) == 4
