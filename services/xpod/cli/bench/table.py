@@ -13,6 +13,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from xpod.cli.figures_table import figures_table
+
 Json = dict[str, Any]
 LATENCIES = {
     "ttft_ms": "time to first token",
@@ -56,9 +58,7 @@ def _number(value: float | None) -> str:
 
 
 def _latency_table(report: Json) -> Table:
-    table = Table("ms", *COLUMNS, box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table("ms", *COLUMNS)
     for name, words in LATENCIES.items():
         found = report[name]
         table.add_row(words, *(_number(found[column] if found else None) for column in COLUMNS))

@@ -29,6 +29,7 @@ from xpod.cli.chaos.requests import MAX_TOKENS, Body, requests
 from xpod.cli.chaos.streams import Streams
 from xpod.cli.chaos.trial import Expected, fault_free
 from xpod.cli.errors import BAD_USAGE, CliError
+from xpod.cli.figures_table import figures_table
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
 
 KINDS = ("router", "prefill", "decode", "expert", "mempool", "supervisor", "nats")
@@ -196,9 +197,7 @@ def _row(case: Case, group: list[Outcome]) -> dict[str, Any]:
 
 def as_table(rows: list[dict[str, Any]]) -> Table:
     """For a terminal."""
-    table = Table(*COLUMNS, box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table(*COLUMNS)
     for row in rows:
         counts = (row["trials"], row["wrong"], len(row["errors"]), row["recoveries"], row["packets"])
         seconds = (row[name] for name in ("gap_p50", "gap_worst", "whole_p50", "whole_worst"))

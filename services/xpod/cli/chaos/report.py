@@ -10,6 +10,7 @@ from rich.table import Table
 from xpod.cli.bench.figures import percentile
 from xpod.cli.chaos.target import POD
 from xpod.cli.chaos.trial import Cell, Outcome
+from xpod.cli.figures_table import figures_table
 
 COLUMNS = (
     "fault", "phase", "trials", "wrong", "lost", "doubled", "changed", "errors", "recoveries", "recomputed", "each",
@@ -60,9 +61,7 @@ def _row(cell: Cell, group: list[Outcome], restart: float | None) -> dict[str, A
 
 def as_table(rows: list[dict[str, Any]]) -> Table:
     """For a terminal."""
-    table = Table(*COLUMNS, box=None, pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
+    table = figures_table(*COLUMNS, names=2)
     for row in rows:
         counts = (row[name] for name in ("trials", "wrong", "lost", "doubled", "changed"))
         table.add_row(

@@ -16,6 +16,7 @@ from xpod.cli.bench.figures import percentile
 from xpod.cli.chaos.growth import Sample, by_kind, growth
 from xpod.cli.chaos.load import Ended
 from xpod.cli.chaos.target import Signal
+from xpod.cli.figures_table import figures_table
 
 MEGABYTE = 1e6
 
@@ -99,9 +100,7 @@ def tables(report: dict[str, Any]) -> Iterator[Table | str]:
 def _usage_table(title: str, report: dict[str, Any], field: str, unit: float) -> Table:
     """A line for each kind: sums at each time (and of how many processes), growth of one process."""
     times = [f"{each['at']:.0f} s" for each in report["usage"]]
-    table = Table(title, *times, "a process, a minute", "seen for", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table(title, *times, "a process, a minute", "seen for")
     for kind, grown in report["growth"].items():
         cells = [_sum(each["kinds"].get(kind), field, unit) for each in report["usage"]]
         slope = grown[f"{field}_per_minute"]

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xpod.cli.bench.compare.summary import POD
+from xpod.cli.figures_table import figures_table
 
 Json = dict[str, Any]
 MISSING = "-"
@@ -57,11 +58,7 @@ def gigabytes(size: float) -> str:
 def _figures_table(report: Json) -> Table:
     names = list(report["contenders"])
     others = [name for name in names if name != POD]
-    table = Table(
-        "tokens per second", *names, *(f"{POD}/{name}" for name in others), box=None, pad_edge=False
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table("tokens per second", *names, *(f"{POD}/{name}" for name in others))
     for figure, found in report["figures"].items():
         rates = [number(found["contenders"].get(name), 1) for name in names]
         table.add_row(figure, *rates, *(number(found["ratios"].get(name), 2) for name in others))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from xpod.cli.bench.compare.table import disturbed, number
 from xpod.cli.bench.prefix.summary import REQUESTS
+from xpod.cli.figures_table import figures_table
 
 Json = dict[str, Any]
 HEADER = ("pod", "request", "TTFT", "cached tokens", "TTFT / cold")
@@ -49,9 +49,7 @@ def remarks(report: Json) -> list[str]:
 
 
 def as_text(report: Json) -> RenderableType:
-    table = Table(*HEADER, box=None, pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
+    table = figures_table(*HEADER, names=2)
     for line in cells(report):
         table.add_row(*line)
     return Group(table, *(Text(line) for line in remarks(report)))

@@ -11,7 +11,6 @@ import sys
 from typing import Annotated, Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 from typer import Option
 
@@ -20,6 +19,7 @@ from xpod.cli.bench.result_file import ResultFile
 from xpod.cli.bench.serve import SEED_BITS
 from xpod.cli.bench.showing import show
 from xpod.cli.errors import DONE
+from xpod.cli.figures_table import figures_table
 from xpod.cli.options import JsonOption
 
 REPORT_VERSION = 1
@@ -65,9 +65,7 @@ def tree(  # noqa: PLR0917
 def as_text(report: dict[str, Any]) -> RenderableType:
     """Milliseconds by case, and the index in words."""
     parameters, index = report["parameters"], report["index"]
-    table = Table(f"{parameters['tokens']} tokens, ms", "median", "p99", "max", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = figures_table(f"{parameters['tokens']} tokens, ms", "median", "p99", "max")
     for case, found in report["match_ms"].items():
         table.add_row(case, *(f"{found[name]:.3f}" for name in ("p50", "p99", "max")))
     words = (
