@@ -6,6 +6,8 @@ Knows: brokers, buses, events. Does not know: pytest, or any service.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +18,12 @@ from xpod_runtime.broker_config import BrokerConfig, cluster_configs
 
 LIMIT = 10.0
 """Seconds that any wait in a test may take."""
+
+
+def hang(pid: int) -> None:
+    """SIGSTOP for a child of this process; returns when all of its threads have stopped, which may take a while."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from xpod_policy.membership import Change
 from xpod_proto import PROTOCOL_VERSION, Hello, subjects
 from xpod_runtime.local_bus import LocalFabric
 from xpod_runtime.nats_bus import NatsBus
-from xpod_runtime.testing import running_broker
+from xpod_runtime.testing import hang, running_broker
 
 PROMPT = list(range(20))
 
@@ -103,7 +103,7 @@ async def test_who_cannot_reach_its_own_server_judges_nobody(tmp_path: Path) -> 
         async with asyncio.timeout(LIMIT):
             while "decode-0" not in view.table.members:
                 await view.changed(0.05)
-        broker.signal(signal.SIGSTOP)
+        hang(broker.pid)
         try:
             view._probes.ask(view.table.members["decode-0"])
             async with asyncio.timeout(LIMIT):

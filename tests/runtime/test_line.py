@@ -21,7 +21,7 @@ from xpod_runtime.line import Answer, BusLine, Incoming, Line
 from xpod_runtime.local_bus import LocalBus, LocalFabric
 from xpod_runtime.nats_bus import NatsBus
 from xpod_runtime.nats_line import NatsLine
-from xpod_runtime.testing import LIMIT, running_broker
+from xpod_runtime.testing import LIMIT, hang, running_broker
 
 T = TypeVar("T")
 MakeLine = Callable[[str], Line]
@@ -208,7 +208,7 @@ async def test_a_server_that_hangs_is_left(tmp_path: Path) -> None:
         client = NatsLine([hangs.url, next.url], "client", ping_seconds=0.5)
         try:
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
-            os.kill(hangs.pid, signal.SIGSTOP)
+            hang(hangs.pid)
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), Disconnected)
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders), (
                 "the next"
@@ -228,7 +228,7 @@ async def test_a_server_that_others_have_left_is_left_at_once(tmp_path: Path) ->
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
             client.leave(next.url)  # that is another one
             assert isinstance(await on_thread(lambda: asked(client, "nobody", Ack())), NoResponders)
-            os.kill(hangs.pid, signal.SIGSTOP)
+            hang(hangs.pid)
             ticket = client.post("nobody", Ack())
             client.leave(hangs.url)
             lost = await on_thread(lambda: taken(client))
@@ -250,7 +250,7 @@ async def test_who_asks_nothing_leaves_a_server_that_hangs_too(tmp_path: Path) -
         def tended_until_elsewhere() -> None:
             client.tend()
             first = client._socket
-            os.kill(hangs.pid, signal.SIGSTOP)
+            hang(hangs.pid)
             end = time.monotonic() + LIMIT
             while client._socket in (first, None) and time.monotonic() < end:
                 client.take(0.05)
@@ -280,7 +280,7 @@ async def test_who_only_listens_leaves_a_server_that_hangs_too(tmp_path: Path) -
 
         try:
             with serving(server, "echo", echo):  # with the first
-                os.kill(hangs.pid, signal.SIGSTOP)
+                hang(hangs.pid)
             assert await on_thread(until_served) == Ack("there")
         finally:
             os.kill(hangs.pid, signal.SIGCONT)

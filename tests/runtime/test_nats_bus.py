@@ -16,7 +16,7 @@ from xpod_runtime.broker import Broker, free_ports
 from xpod_runtime.broker_config import DISCONNECTS, BrokerConfig, cluster_configs
 from xpod_runtime.errors import BusError, Disconnected, NoResponders
 from xpod_runtime.nats_bus import NatsBus
-from xpod_runtime.testing import LIMIT, Flag, Recorder, running_broker, running_cluster
+from xpod_runtime.testing import LIMIT, Flag, Recorder, hang, running_broker, running_cluster
 
 
 @pytest_asyncio.fixture
@@ -188,7 +188,7 @@ async def test_a_stopped_server_is_noticed_by_pings(broker: Broker) -> None:
     lost, back = Flag(), Flag()
     bus.on_disconnect(lost)
     bus.on_reconnect(back)
-    broker.signal(signal.SIGSTOP)
+    hang(broker.pid)
     flood = asyncio.create_task(publish_much(bus))  # more than any buffer on the way takes
     await lost.wait()
     broker.signal(signal.SIGCONT)
