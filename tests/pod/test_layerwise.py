@@ -20,7 +20,7 @@ from xpod_runtime.local_bus import LocalFabric
 SHAPE = Shape(mempool=2)
 PROMPTS = [[(7 * number + 3 * place) % 250 for place in range(40 + 37 * number)] for number in range(3)]
 CALLS, MAILBOXES = "test.v1.expert.*.calls", "test.v1.mempool.*"
-OPTIONS = {"max_num_batched_tokens": 64, "micro_batch_tokens": 8}
+OPTIONS: dict[str, object] = {"max_num_batched_tokens": 64, "micro_batch_tokens": 8, "layerwise": True}
 Blocks = dict[bytes, tuple[int, int, bytes]]
 Expected = tuple[list[list[Output]], Blocks]
 

@@ -1,7 +1,7 @@
 """A prefill worker: a prompt in chunks, its KV to MemPool, token 0 to the client.
 
 Tasks wait in order of arrival for a slot and KV room. Chunks of several prompts share a step. Blocks go to
-MemPool as they fill, layer by layer; PrefillDone is said when all of them have arrived there.
+MemPool as they fill; PrefillDone is said when all of them have arrived there.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PrefillConfig(WorkerConfig):
     micro_batches: int = 2
     micro_batch_tokens: int = 128
     max_queue: int = 1024
-    layerwise: Annotated[bool, Field(description="send KV while the rest of the step computes")] = True
+    layerwise: Annotated[bool, Field(description="send KV while the rest of the step computes")] = False
     probe: Annotated[bool, Field(description="measure at the start what prompts cost")] = True
 
 
