@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from xpod.cli.chaos.drill import WHOLE_POD, _cells, _plan
 from xpod.cli.chaos.oracle import Verdict, compare
 from xpod.cli.chaos.report import as_table, summary
 from xpod.cli.chaos.requests import cold, requests
+from xpod.cli.chaos.streams import Stream
 from xpod.cli.chaos.target import Life, _seen, most
 from xpod.cli.chaos.trial import Again, Cell, Outcome, grown
+from xpod.cli.chaos.undisturbed import longest_gap
 from xpod.cli.errors import BAD_USAGE, CliError
 
 
@@ -139,16 +142,19 @@ def test_rows_say_what_was_computed_again_and_how_much_longer_a_restart_takes() 
             Outcome(WHOLE_POD, "pod", [Verdict()], [], 12.0, 1, 1.0),
             Outcome(kill, "decode-1", [Verdict()], [], 0.3, 3, 1.0, Again(1, 20, 1)),
             Outcome(WHOLE_POD, "pod", [Verdict()], [], 14.0, 1, 1.0),
-        ]
+        ],
+        quiet=[0.05, 0.06, 0.5],
     )
     assert [(row["reopened"], row["recomputed"], row["recomputed_far"]) for row in rows] == [
         (4, 40, 1),
         (None, None, None),
     ]
     assert [row["restart_ratio"] for row in rows] == [pytest.approx(65), None]
+    assert [row["gap_without"] for row in rows] == [0.06, 0.06]
     shown = [list(column.cells) for column in as_table(rows).columns]
+    assert shown[12] == ["0.06 s", "0.06 s"]
     assert shown[9:12] == [["40", "all"], ["10.0", ""], ["1", ""]]
-    assert shown[14] == ["65 ×", ""]
+    assert shown[15] == ["65 ×", ""]
 
 
 def test_a_process_that_was_started_anew_counts_from_0() -> None:
@@ -187,3 +193,26 @@ def test_of_what_routers_tell_of_a_process_the_most_counts() -> None:
         "its predecessor's do not"
     )
     assert most(LOCAL, [told(10, reopened=9), None], names) is None
+
+
+def ended(began: float, *arrivals: float) -> Stream:
+    stream = Stream(["http://127.0.0.1:9"], {}, threading.Condition())
+    stream.began = began
+    stream.answer = answer([1] * len(arrivals), arrivals=list(arrivals)) if arrivals else None
+    return stream
+
+
+GAPS = {
+    "the longest pause": ([ended(0, 0.1, 0.2, 0.9), ended(0, 0.2, 0.3)], 0.7),
+    "the first token is late": ([ended(0, 0.1, 0.2), ended(0, 0.8, 0.9)], 0.6),
+    "both first tokens are late": ([ended(0, 0.9), ended(0, 0.8)], 0.7),
+    "who is first is chance": ([ended(0, 0.2, 0.25), ended(0, 0.1, 0.15)], 0.05),
+    "a stream that failed has no gap": ([ended(0), ended(0, 0.1, 0.4)], 0.3),
+    "no stream has an answer": ([ended(0), ended(0)], 0.0),
+}
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_a_gap_is_what_a_client_waits_beyond_what_it_does_without_faults(name: str) -> None:
+    streams, gap = GAPS[name]
+    assert longest_gap(streams, [0.1, 0.2]) == pytest.approx(gap)

@@ -17,7 +17,7 @@ from xpod.cli.chaos.storm_report import Storm, summary, tables
 from xpod.cli.chaos.streams import Stream
 from xpod.cli.chaos.strikes import NATS_SECONDS, STOP_SECONDS, Strikes
 from xpod.cli.chaos.target import Fault, Life, Signal, Target, Usage
-from xpod.cli.chaos.trial import Expected
+from xpod.cli.chaos.undisturbed import Expected
 from xpod.cli.chaos.victims import victims
 
 MEMBERS = {

@@ -17,7 +17,8 @@ from xpod.cli.chaos.opening import Wanted, opened, tell_logs
 from xpod.cli.chaos.options import ChaosDataOption, ComposeOption, MinutesOption, SeedOption, StreamsOption
 from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.target import Target
-from xpod.cli.chaos.trial import fault_free, grown
+from xpod.cli.chaos.trial import grown
+from xpod.cli.chaos.undisturbed import fault_free
 from xpod.cli.compose import KINDS
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
 

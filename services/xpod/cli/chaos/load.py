@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from xpod.cli.chaos.oracle import Verdict, compare
 from xpod.cli.chaos.requests import Body
 from xpod.cli.chaos.streams import Stream
-from xpod.cli.chaos.trial import Expected, excess
+from xpod.cli.chaos.undisturbed import Expected, excess
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from xpod.cli.chaos.network_faults import FAULTS, LASTING, Case, disturbed
 from xpod.cli.chaos.network_pod import CLIENTS, network_pod
 from xpod.cli.chaos.options import SeedOption, StreamsOption
 from xpod.cli.chaos.oracle import Verdict, compare
-from xpod.cli.chaos.requests import MAX_TOKENS, Body, requests
+from xpod.cli.chaos.requests import MAX_TOKENS, requests
 from xpod.cli.chaos.streams import Streams
-from xpod.cli.chaos.trial import Expected, fault_free
+from xpod.cli.chaos.undisturbed import Round, longest_gap, undisturbed
 from xpod.cli.errors import BAD_USAGE, CliError
 from xpod.cli.figures_table import figures_table
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
@@ -92,11 +92,10 @@ def network(  # noqa: PLR0917
     with network_pod(model, dtype) as (pod, net):
         target = LocalPod(pod, own=True)
         target.wait_whole()
-        fault_free(target, bodies)  # the first of its kind loads what later ones find
-        expected = fault_free(target, bodies)
+        usual = undisturbed(target, bodies)
         target.wait_whole()
         target.begin()
-        shared = Drill(target, net, bodies, expected, seconds)
+        shared = Drill(target, net, usual, seconds)
         for turn, case in product(range(trials), cases):
             rng = random.Random(f"{seed}/{turn}/{case}")
             outcomes.append(run_trial(shared, case, rng))
@@ -133,8 +132,7 @@ class Drill:
 
     target: LocalPod
     network: Namespaces
-    bodies: list[Body]
-    expected: list[Expected]
+    usual: Round
     seconds: float
 
 
@@ -145,9 +143,9 @@ def run_trial(drill: Drill, case: Case, rng: random.Random) -> Outcome:
     if case.kind == "nats":  # a node that nobody uses would prove nothing
         members.sort(key=lambda name: -drill.network.connections(name, CLIENTS))
     member = members[0]
-    streams = Streams(drill.target.endpoints, drill.bodies)
+    streams = Streams(drill.target.endpoints, drill.usual.bodies)
     streams.start()
-    streams.wait_for(rng.randrange(len(drill.bodies)), rng.randint(1, MAX_TOKENS // 3))
+    streams.wait_for(rng.randrange(len(streams.streams)), rng.randint(1, MAX_TOKENS // 3))
     with disturbed(drill.network, case, member) as count:
         if case.fault in LASTING:
             streams.join()
@@ -155,16 +153,16 @@ def run_trial(drill: Drill, case: Case, rng: random.Random) -> Outcome:
             time.sleep(drill.seconds)
     whole = drill.target.wait_whole()
     streams.join()
-    ended = list(zip(streams.streams, drill.expected, strict=True))
-    said = [(stream, stream.answer, wanted) for stream, wanted in ended if stream.answer is not None]
+    ended = zip(streams.streams, drill.usual.answers, strict=True)
+    said = [(stream.answer, wanted) for stream, wanted in ended if stream.answer is not None]
     return Outcome(
         case,
         member,
-        [compare(wanted.answer, answer) for _, answer, wanted in said],
+        [compare(wanted, answer) for answer, wanted in said],
         [stream.error for stream in streams.streams if stream.error],
-        sum(answer.recoveries + answer.resumed for _, answer, _ in said),
+        sum(answer.recoveries + answer.resumed for answer, _ in said),
         count.packets,
-        max((max(stream.gap, stream.first - wanted.first) for stream, _, wanted in said), default=0.0),
+        longest_gap(streams.streams, drill.usual.firsts),
         whole,
     )
 

@@ -14,21 +14,23 @@ from xpod.cli.figures_table import figures_table
 
 COLUMNS = (
     "fault", "phase", "trials", "wrong", "lost", "doubled", "changed", "errors", "recoveries", "recomputed", "each",
-    "> block", "gap p50", "gap p99", "restart / gap", "whole p50",
+    "> block", "without", "gap p50", "gap p99", "restart / gap", "whole p50",
 )  # fmt: skip
 
 
-def summary(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def summary(outcomes: Sequence[Outcome], quiet: Sequence[float] = ()) -> list[dict[str, Any]]:
     """One object a cell, in the order of the first trial of each. Seconds.
 
-    `restart_ratio` is how many times longer clients wait for a restart of the whole pod; None where that is not known.
+    `restart_ratio` is how many times longer clients wait for a restart of the whole pod, `gap_without` the longest that
+    they wait in most trials without a fault, of `quiet`; None where that is not known.
     """
     cells: dict[Cell, list[Outcome]] = {}
     for outcome in outcomes:
         cells.setdefault(outcome.cell, []).append(outcome)
     restarts = sorted(outcome.gap for outcome in outcomes if outcome.cell.kind == POD)
     restart = percentile(restarts, 0.5) if restarts else None
-    return [_row(cell, group, restart) for cell, group in cells.items()]
+    without = percentile(sorted(quiet), 0.5) if quiet else None
+    return [{**_row(cell, group, restart), "gap_without": without} for cell, group in cells.items()]
 
 
 def _row(cell: Cell, group: list[Outcome], restart: float | None) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def as_table(rows: list[dict[str, Any]]) -> Table:
             str(len(row["errors"])),
             str(row["recoveries"]),
             *_recomputed(row),
+            "" if row["gap_without"] is None else f"{row['gap_without']:.2f} s",
             *(f"{row[name]:.2f} s" for name in ("gap_p50", "gap_p99")),
             "" if row["restart_ratio"] is None else f"{row['restart_ratio']:.0f} ×",
             f"{row['whole_p50']:.2f} s",

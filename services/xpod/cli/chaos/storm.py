@@ -22,7 +22,8 @@ from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.storm_report import Storm, summary, tables
 from xpod.cli.chaos.strikes import Strikes, rage
 from xpod.cli.chaos.target import Target
-from xpod.cli.chaos.trial import Watch, fault_free
+from xpod.cli.chaos.trial import Watch
+from xpod.cli.chaos.undisturbed import fault_free
 from xpod.cli.errors import CliError
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
 

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from xpod.cli.answer import Answer
 from xpod.cli.chaos.oracle import Verdict, compare
-from xpod.cli.chaos.requests import MAX_TOKENS, Body
-from xpod.cli.chaos.streams import Stream, Streams
+from xpod.cli.chaos.requests import MAX_TOKENS
+from xpod.cli.chaos.streams import Streams
 from xpod.cli.chaos.target import POD, Signal, Target
+from xpod.cli.chaos.undisturbed import Round, longest_gap
 
 Phase = Literal["idle", "prefill", "transfer", "decode", "stream"]
 PHASES: tuple[Phase, ...] = ("idle", "prefill", "transfer", "decode", "stream")
@@ -25,14 +25,6 @@ TRANSFER_SECONDS = 0.05
 
 COUNTERS = ("reopened", "recomputed", "recomputed_far")
 Counted = dict[tuple[str, str], list[int]]
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """A stream without faults: its answer, and when its first token came under the same load (seconds)."""
-
-    answer: Answer
-    first: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +68,17 @@ class Outcome:
         return len(self.errors) + sum(not verdict.right for verdict in self.verdicts)
 
 
-def run_trial(
-    target: Target, cell: Cell, bodies: list[Body], expected: list[Expected], rng: random.Random
-) -> Outcome:
+def run_trial(target: Target, cell: Cell, usual: Round, rng: random.Random) -> Outcome:
     """Raises CliError where the pod does not become whole again."""
     member = rng.choice(target.members(cell.kind))
     before = target.counted(*COUNTERS)
-    streams = Streams(target.endpoints, bodies)
+    streams = Streams(target.endpoints, usual.bodies)
     if cell.phase == "idle":
         fault = target.hit(member, cell.signal)
         streams.start()
     else:
         streams.start()
-        _await_moment(cell.phase, streams, expected, rng)
+        _await_moment(cell.phase, streams, usual.firsts[-1], rng)
         fault = target.hit(member, cell.signal)
     watch = Watch(target) if cell.signal == "KILL" else None
     streams.join()
@@ -96,20 +86,15 @@ def run_trial(
         target.wake(fault)
         watch = Watch(target)
     whole = watch.result()
-    verdicts, gaps, recoveries = [], [], 0
-    for stream, wanted in zip(streams.streams, expected, strict=True):
+    verdicts, recoveries = [], 0
+    for stream, answer in zip(streams.streams, usual.answers, strict=True):
         if stream.answer is not None:
-            verdicts.append(compare(wanted.answer, stream.answer))
-            gaps.append(excess(stream, wanted))
+            verdicts.append(compare(answer, stream.answer))
             recoveries += stream.answer.recoveries + stream.answer.resumed
     errors = [stream.error for stream in streams.streams if stream.error]
     again = None if cell.kind == POD else Again(*grown(before, target.counted(*COUNTERS), len(COUNTERS)))
-    return Outcome(cell, member, verdicts, errors, max(gaps, default=0.0), recoveries, whole, again)
-
-
-def excess(stream: Stream, expected: Expected) -> float:
-    """The longest pause of a stream that ended well, or how much later than without faults it began: seconds."""
-    return max(stream.gap, stream.first - expected.first)
+    gap = longest_gap(streams.streams, usual.firsts)
+    return Outcome(cell, member, verdicts, errors, gap, recoveries, whole, again)
 
 
 def grown(before: Counted, after: Counted, counters: int) -> list[int]:
@@ -132,23 +117,12 @@ class Watch:
             return self._whole.result()
 
 
-def fault_free(target: Target, bodies: list[Body]) -> list[Expected]:
-    """The same streams, undisturbed. Raises the first error."""
-    streams = Streams(target.endpoints, bodies)
-    streams.start()
-    streams.join()
-    found = []
-    for stream in streams.streams:
-        assert stream.answer is not None, stream.error
-        found.append(Expected(stream.answer, stream.first))
-    return found
-
-
-def _await_moment(phase: Phase, streams: Streams, expected: list[Expected], rng: random.Random) -> None:
+def _await_moment(phase: Phase, streams: Streams, begun: float, rng: random.Random) -> None:
+    """`begun`: seconds until all streams have begun, usually."""
     number = rng.randrange(len(streams.streams))
     match phase:
         case "prefill":
-            time.sleep(rng.uniform(0.0, max(each.first for each in expected)))
+            time.sleep(rng.uniform(0.0, begun))
         case "transfer":
             streams.wait_for_any()
             time.sleep(rng.uniform(0.0, TRANSFER_SECONDS))
