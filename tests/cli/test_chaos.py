@@ -143,7 +143,7 @@ def test_rows_say_what_was_computed_again_and_how_much_longer_a_restart_takes() 
             Outcome(kill, "decode-1", [Verdict()], [], 0.3, 3, 1.0, Again(1, 20, 1)),
             Outcome(WHOLE_POD, "pod", [Verdict()], [], 14.0, 1, 1.0),
         ],
-        quiet=[0.05, 0.06, 0.5],
+        quiet={"decode": [0.05, 0.06, 0.5]},
     )
     assert [(row["reopened"], row["recomputed"], row["recomputed_far"]) for row in rows] == [
         (4, 40, 1),
@@ -216,3 +216,9 @@ GAPS = {
 def test_a_gap_is_what_a_client_waits_beyond_what_it_does_without_faults(name: str) -> None:
     streams, gap = GAPS[name]
     assert longest_gap(streams, [0.1, 0.2]) == pytest.approx(gap)
+
+
+@pytest.mark.parametrize(("since", "gap"), [(0.0, 0.9), (1.5, 0.4), (1.65, 0.3), (2.0, 0.0)])
+def test_what_came_before_a_fault_is_not_its_fault(since: float, gap: float) -> None:
+    streams = [ended(0.1, 1.1, 1.4, 1.5), ended(0.1, 1.2, 1.6, 1.9)]
+    assert longest_gap(streams, [0.1, 0.2], since) == pytest.approx(gap)

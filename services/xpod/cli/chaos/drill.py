@@ -19,8 +19,8 @@ from xpod.cli.chaos.options import ChaosDataOption, ComposeOption, SeedOption, S
 from xpod.cli.chaos.report import as_table, summary
 from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.target import FOLLOWER, LEADER, POD, Signal
-from xpod.cli.chaos.trial import PHASES, Cell, Outcome, Phase, run_trial
-from xpod.cli.chaos.undisturbed import fault_free, quiet_gap, undisturbed
+from xpod.cli.chaos.trial import PHASES, Cell, Outcome, Phase, run_trial, run_without
+from xpod.cli.chaos.undisturbed import fault_free, undisturbed
 from xpod.cli.compose import KINDS
 from xpod.cli.errors import BAD_USAGE, CliError
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
@@ -69,16 +69,17 @@ def drill(  # noqa: PLR0917
     cells = _cells(kinds, signals, phases)
     bodies = requests(streams, seed)
     outcomes: list[Outcome] = []
-    quiet: list[float] = []
+    quiet: dict[Phase, list[float]] = {}
     with opened(Wanted(data, compose, model, dtype)) as target:
         usual = undisturbed(target, bodies)
         target.wait_whole()  # now that there was time for it, this is what whole means
         target.begin()
         plan = _plan(cells, trials, target.own if restart is None else restart)
         for turn, cell in plan:
-            if turn == len(quiet):
-                quiet.append(quiet_gap(target, usual))
             rng = random.Random(f"{seed}/{turn}/{cell}")
+            without = quiet.setdefault(cell.phase, [])
+            if len(without) == turn:
+                without.append(run_without(target, cell.phase, usual, rng))
             outcomes.append(run_trial(target, cell, usual, rng))
             _tell(outcomes[-1], len(outcomes), len(plan))
             if cell.kind == POD:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from xpod.cli.bench.figures import percentile
 from xpod.cli.chaos.target import POD
-from xpod.cli.chaos.trial import Cell, Outcome
+from xpod.cli.chaos.trial import Cell, Outcome, Phase
 from xpod.cli.figures_table import figures_table
 
 COLUMNS = (
@@ -18,19 +18,24 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def summary(outcomes: Sequence[Outcome], quiet: Sequence[float] = ()) -> list[dict[str, Any]]:
+def summary(
+    outcomes: Sequence[Outcome], quiet: Mapping[Phase, Sequence[float]] | None = None
+) -> list[dict[str, Any]]:
     """One object a cell, in the order of the first trial of each. Seconds.
 
     `restart_ratio` is how many times longer clients wait for a restart of the whole pod, `gap_without` the longest that
-    they wait in most trials without a fault, of `quiet`; None where that is not known.
+    they wait in trials of the phase without a fault (median of `quiet`); None where that is not known.
     """
     cells: dict[Cell, list[Outcome]] = {}
     for outcome in outcomes:
         cells.setdefault(outcome.cell, []).append(outcome)
     restarts = sorted(outcome.gap for outcome in outcomes if outcome.cell.kind == POD)
     restart = percentile(restarts, 0.5) if restarts else None
-    without = percentile(sorted(quiet), 0.5) if quiet else None
-    return [{**_row(cell, group, restart), "gap_without": without} for cell, group in cells.items()]
+    without = {phase: percentile(sorted(gaps), 0.5) for phase, gaps in (quiet or {}).items()}
+    return [
+        {**_row(cell, group, restart), "gap_without": without.get(cell.phase)}
+        for cell, group in cells.items()
+    ]
 
 
 def _row(cell: Cell, group: list[Outcome], restart: float | None) -> dict[str, Any]:

@@ -53,8 +53,13 @@ class Stream:
     @property
     def gap(self) -> float:
         """The longest pause between two chunks, in seconds."""
+        return self.gap_since(0.0)
+
+    def gap_since(self, moment: float) -> float:
+        """The longest pause that ended after this time of the monotonic clock, in seconds."""
         assert self.answer is not None
-        return max((after - before for before, after in pairwise(self.answer.arrivals)), default=0.0)
+        pauses = pairwise(self.answer.arrivals)
+        return max((after - before for before, after in pauses if after >= moment), default=0.0)
 
     def read(self) -> None:
         """The whole stream, in the thread of the caller."""

@@ -22,7 +22,7 @@ LEADER, FOLLOWER = "nats-leader", "nats-follower"
 POD = "pod"
 """The kind, and the name, of all members at once, but for NATS."""
 WHOLE_SECONDS = 120.0
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)

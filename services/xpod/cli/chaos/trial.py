@@ -16,6 +16,7 @@ from xpod.cli.chaos.requests import MAX_TOKENS
 from xpod.cli.chaos.streams import Streams
 from xpod.cli.chaos.target import POD, Signal, Target
 from xpod.cli.chaos.undisturbed import Round, longest_gap
+from xpod.cli.errors import CliError
 
 Phase = Literal["idle", "prefill", "transfer", "decode", "stream"]
 PHASES: tuple[Phase, ...] = ("idle", "prefill", "transfer", "decode", "stream")
@@ -73,13 +74,10 @@ def run_trial(target: Target, cell: Cell, usual: Round, rng: random.Random) -> O
     member = rng.choice(target.members(cell.kind))
     before = target.counted(*COUNTERS)
     streams = Streams(target.endpoints, usual.bodies)
+    moment = _await_moment(cell.phase, streams, usual, rng)
+    fault = target.hit(member, cell.signal)
     if cell.phase == "idle":
-        fault = target.hit(member, cell.signal)
         streams.start()
-    else:
-        streams.start()
-        _await_moment(cell.phase, streams, usual.firsts[-1], rng)
-        fault = target.hit(member, cell.signal)
     watch = Watch(target) if cell.signal == "KILL" else None
     streams.join()
     if watch is None:
@@ -93,8 +91,21 @@ def run_trial(target: Target, cell: Cell, usual: Round, rng: random.Random) -> O
             recoveries += stream.answer.recoveries + stream.answer.resumed
     errors = [stream.error for stream in streams.streams if stream.error]
     again = None if cell.kind == POD else Again(*grown(before, target.counted(*COUNTERS), len(COUNTERS)))
-    gap = longest_gap(streams.streams, usual.firsts)
+    gap = longest_gap(streams.streams, usual.firsts, moment)
     return Outcome(cell, member, verdicts, errors, gap, recoveries, whole, again)
+
+
+def run_without(target: Target, phase: Phase, usual: Round, rng: random.Random) -> float:
+    """A trial without its fault: the longest gap after the moment, in seconds. Raises CliError: a stream is wrong."""
+    streams = Streams(target.endpoints, usual.bodies)
+    moment = _await_moment(phase, streams, usual, rng)
+    if phase == "idle":
+        streams.start()
+    streams.join()
+    for stream, answer in zip(streams.streams, usual.answers, strict=True):
+        if stream.answer is None or not compare(answer, stream.answer).right:
+            raise CliError(f"a stream is wrong without any fault: {stream.error or stream.answer}")
+    return longest_gap(streams.streams, usual.firsts, moment)
 
 
 def grown(before: Counted, after: Counted, counters: int) -> list[int]:
@@ -117,12 +128,14 @@ class Watch:
             return self._whole.result()
 
 
-def _await_moment(phase: Phase, streams: Streams, begun: float, rng: random.Random) -> None:
-    """`begun`: seconds until all streams have begun, usually."""
+def _await_moment(phase: Phase, streams: Streams, usual: Round, rng: random.Random) -> float:
+    """Start the streams, unless they are to be idle, and return at a random moment of the phase, with its time."""
     number = rng.randrange(len(streams.streams))
+    if phase != "idle":
+        streams.start()
     match phase:
         case "prefill":
-            time.sleep(rng.uniform(0.0, begun))
+            time.sleep(rng.uniform(0.0, usual.firsts[-1]))
         case "transfer":
             streams.wait_for_any()
             time.sleep(rng.uniform(0.0, TRANSFER_SECONDS))
@@ -131,4 +144,5 @@ def _await_moment(phase: Phase, streams: Streams, begun: float, rng: random.Rand
         case "stream":
             streams.wait_for(number, rng.randint(MAX_TOKENS // 2, MAX_TOKENS - 8))
         case "idle":
-            return
+            pass
+    return time.monotonic()

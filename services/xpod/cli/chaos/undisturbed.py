@@ -11,7 +11,6 @@ from statistics import median
 from typing import NamedTuple
 
 from xpod.cli.answer import Answer
-from xpod.cli.chaos.oracle import compare
 from xpod.cli.chaos.requests import Body
 from xpod.cli.chaos.streams import Stream, Streams
 from xpod.cli.chaos.target import Target
@@ -42,35 +41,24 @@ class Round(NamedTuple):
 
 
 def fault_free(target: Target, bodies: list[Body]) -> list[Expected]:
-    """The streams, undisturbed. Raises the first error."""
-    return [Expected(stream.answer, stream.first) for stream in _ended(target, bodies) if stream.answer]
+    """The streams, undisturbed. Raises CliError: a stream failed."""
+    streams = Streams(target.endpoints, bodies)
+    streams.start()
+    streams.join()
+    found = []
+    for stream in streams.streams:
+        if stream.answer is None:
+            raise CliError(f"a stream failed without any fault: {stream.error}")
+        found.append(Expected(stream.answer, stream.first))
+    return found
 
 
 def undisturbed(target: Target, bodies: list[Body]) -> Round:
-    """The streams as they are in most of some runs without faults. Raises the first error."""
+    """The streams as they are in most of some runs without faults. Raises CliError: a stream failed."""
     fault_free(target, bodies)  # the first of its kind loads what later ones find
     runs = [fault_free(target, bodies) for _ in range(RUNS)]
     begun = zip(*(sorted(each.first for each in run) for run in runs), strict=True)
     return Round(bodies, [each.answer for each in runs[0]], [median(firsts) for firsts in begun])
-
-
-def quiet_gap(target: Target, usual: Round) -> float:
-    """The longest that a client waits without any fault, in seconds. Raises CliError where a stream differs."""
-    streams = _ended(target, usual.bodies)
-    for stream, answer in zip(streams, usual.answers, strict=True):
-        if stream.answer and not (verdict := compare(answer, stream.answer)).right:
-            raise CliError(f"without any fault a stream differs: {verdict!r}")
-    return longest_gap(streams, usual.firsts)
-
-
-def _ended(target: Target, bodies: list[Body]) -> list[Stream]:
-    """Streams, all with answers. Raises CliError with what the first that failed says."""
-    streams = Streams(target.endpoints, bodies)
-    streams.start()
-    streams.join()
-    if errors := [stream.error for stream in streams.streams if stream.answer is None]:
-        raise CliError(f"without any fault a stream failed: {errors[0]}")
-    return streams.streams
 
 
 def excess(stream: Stream, expected: Expected) -> float:
@@ -78,13 +66,17 @@ def excess(stream: Stream, expected: Expected) -> float:
     return max(stream.gap, stream.first - expected.first)
 
 
-def longest_gap(streams: Iterable[Stream], usual: Sequence[float]) -> float:
-    """The longest that any client waited, in seconds, of streams that began at once.
+def longest_gap(streams: Iterable[Stream], usual: Sequence[float], since: float = 0.0) -> float:
+    """The longest that any client waited for what came after `since`, in seconds, of streams that began at once.
 
     Between two chunks; or, for the first, how much later so many of them had begun than without faults. `usual` has
-    the seconds that this takes; streams without an answer are left out.
+    the seconds that this takes; streams without an answer are left out. `since` is a time of the monotonic clock.
     """
     ended = [stream for stream in streams if stream.answer is not None]
-    firsts = sorted(stream.first for stream in ended)
-    late = (first - before for first, before in zip(firsts, usual, strict=False))
-    return max((*late, *(stream.gap for stream in ended)), default=0.0)
+    begun = sorted(ended, key=lambda stream: stream.first)
+    late = (
+        stream.first - before
+        for stream, before in zip(begun, usual, strict=False)
+        if stream.began + stream.first >= since
+    )
+    return max((*late, *(stream.gap_since(since) for stream in ended)), default=0.0)
