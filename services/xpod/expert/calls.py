@@ -1,4 +1,4 @@
-"""Calls of one layer, merged, and the order in which layers get their turn.
+"""Expert calls, and those of one layer merged.
 
 Calls for one layer that are there together run as one: each expert then reads its weights once. Merging never
 waits for more calls, and it changes no result, because every row's output depends on that row alone.
@@ -6,7 +6,6 @@ waits for more calls, and it changes no result, because every row's output depen
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,26 +35,6 @@ class Call:
     @property
     def pairs(self) -> int:
         return self.message.expert_of.shape[0]
-
-
-class CallQueue:
-    """First come, first served, but for calls of the same layer, which go along with the first."""
-
-    def __init__(self) -> None:
-        self._calls: deque[Call] = deque()
-
-    def __len__(self) -> int:
-        return len(self._calls)
-
-    def put(self, call: Call) -> None:
-        self._calls.append(call)
-
-    def take(self) -> list[Call]:
-        """The oldest call and all others of its layer; there must be one."""
-        layer = self._calls[0].layer
-        taken = [call for call in self._calls if call.layer == layer]
-        self._calls = deque(call for call in self._calls if call.layer != layer)
-        return taken
 
 
 def run_merged(experts: ExpertSet, calls: list[Call], lend: Lend) -> list[Tensor]:

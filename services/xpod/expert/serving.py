@@ -5,16 +5,19 @@ Knows: the line, the order of calls, what a bad call is. Does not know: placemen
 
 from __future__ import annotations
 
+import math
 import time
 
 import structlog
 
-from xpod.expert.calls import Call, CallQueue, run_merged
+from xpod.expert.calls import Call, run_merged
+from xpod.expert.pieces import Large, Pace
+from xpod.expert.turns import Turns
 from xpod_model.config import ModelConfig
 from xpod_model.errors import MissingExpert
 from xpod_model.experts import ExpertSet
 from xpod_model.memory import give_back_memory
-from xpod_proto import ErrorReply, ExpertCall, ExpertReply
+from xpod_proto import ErrorReply, ExpertCall, ExpertReply, Tensor
 from xpod_proto.registry import maker_of
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.line import Arrival, Incoming, Line
@@ -22,6 +25,8 @@ from xpod_runtime.line import Arrival, Incoming, Line
 log = structlog.get_logger(__name__)
 _expert_reply = maker_of(ExpertReply)
 REST_SECONDS = 1.0
+ALONE_SECONDS = 0.25
+"""After so long without a small call, large ones are computed as a whole: what is cut costs some percent more."""
 DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 
@@ -31,7 +36,9 @@ class CallServer:
     def __init__(self, line: Line, experts: ExpertSet, config: ModelConfig, compute: ComputeThread) -> None:
         self._line, self._experts, self._config, self._compute = line, experts, config, compute
         self.dtype = DTYPES[str(experts.dtype).removeprefix("torch.")]
-        self._queue = CallQueue()
+        self._queue = Turns()
+        self._small_at = -math.inf
+        self._pace = Pace()
         self._closed = False
         self.served = self._served_before = 0
 
@@ -51,8 +58,11 @@ class CallServer:
         while not self._closed:
             self._gather()
             self._compute.breathe()
-            if len(self._queue):
-                self._run(self._queue.take())
+            calls = self._queue.take_small()
+            if calls:
+                self._run(calls)
+            elif self._queue.large:
+                self._run_piece(self._queue.large[0])
 
     def _gather(self) -> None:
         """What is there by now; waits only where there is nothing to do."""
@@ -83,7 +93,11 @@ class CallServer:
                 " does not fit the model",
             )
         else:
-            self._queue.put(Call(message, origin, time.monotonic()))
+            call = Call(message, origin, time.monotonic())
+            if call.pairs <= self._pace.pairs:
+                self._queue.small.append(call)
+            else:
+                self._queue.large.append(Large(call, self._experts.row_bytes))
 
     def _fits(self, call: ExpertCall) -> bool:
         config = self._config
@@ -102,23 +116,47 @@ class CallServer:
         if origin.reply:
             self._line.answer(origin, ErrorReply(code, why))
 
+    def _refuse_call(self, call: Call, error: MissingExpert | IndexError) -> None:
+        code = "missing_expert" if isinstance(error, MissingExpert) else "bad_request"
+        self._refuse(call.origin, code, str(error))
+
     def _run(self, calls: list[Call]) -> None:
-        began = time.monotonic()
+        began = self._small_at = time.monotonic()
         try:
             results = run_merged(self._experts, calls, self._line.lend)
         except (MissingExpert, IndexError) as error:
             if len(calls) == 1:
-                code = "missing_expert" if isinstance(error, MissingExpert) else "bad_request"
-                self._refuse(calls[0].origin, code, str(error))
+                self._refuse_call(calls[0], error)
             else:  # only the calls that want it are refused
                 for call in calls:
                     self._run([call])
             return
-        computed = _microseconds(time.monotonic() - began)
+        seconds = time.monotonic() - began
         for call, result in zip(calls, results, strict=True):
-            reply = _expert_reply(result, _microseconds(began - call.arrived), computed)
-            self._line.answer(call.origin, reply)
-        self.served += len(calls)
+            self._answer(call, result, began - call.arrived, seconds)
+
+    def _run_piece(self, large: Large) -> None:
+        """A part of a large call; then others have their turn."""
+        began = time.monotonic()
+        try:
+            alone = began - self._small_at > ALONE_SECONDS
+            pairs = large.run(self._experts, large.left if alone else self._pace.pairs)
+        except (MissingExpert, IndexError) as error:
+            self._queue.end_large()
+            self._refuse_call(large.call, error)
+            return
+        seconds = time.monotonic() - began
+        self._pace.took(pairs, seconds)
+        large.seconds += seconds
+        if not large.left:
+            self._queue.end_large()
+            waited = time.monotonic() - large.call.arrived - large.seconds
+            self._answer(large.call, large.result(), waited, large.seconds)
+
+    def _answer(self, call: Call, result: Tensor, waited: float, computed: float) -> None:
+        reply = _expert_reply(result, _microseconds(waited), _microseconds(computed))
+        self._line.answer(call.origin, reply)
+        self.served += 1
 
 
 def _microseconds(seconds: float) -> int:
