@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from xpod.cli.giving_way import give_way
 from xpod.cli.logs import last_line
 from xpod.cli.plan import MemberSpec, environment
 from xpod.cli.process import ref_of, send
@@ -74,11 +75,14 @@ class Child:
             return COULD_NOT_START
         self.state.process = ref_of(process.pid)
         self._mark("up")
+        giving = asyncio.create_task(give_way(process.pid)) if self.state.restarts else None
         exited = asyncio.create_task(process.wait())
         asked = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({exited, asked}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         status = await (exited if exited.done() else self._end(process))
+        if giving is not None:
+            giving.cancel()
         self.state.process = None
         self.state.last_exit = describe(status)
         return status
