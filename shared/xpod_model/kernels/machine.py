@@ -5,6 +5,7 @@ It knows ctypes and threads, and where compiled code is kept; not what the kerne
 
 import ctypes
 import platform
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -63,6 +64,7 @@ class Machine:
         self._code = Loaded(store.get(lambda: compiled(text)))
         self._sequence = self.function("sequence")
         self._teams: dict[int, Team] = {}
+        self._hiring = threading.Lock()
 
     def address(self, name: str) -> int:
         """Where a function lies, for programs."""
@@ -112,7 +114,9 @@ class Machine:
     def _team(self, threads: int) -> Team:
         team = self._teams.get(threads)
         if team is None:
-            team = self._teams.setdefault(threads, Team(self.function("help"), threads))
+            with self._hiring:
+                team = self._teams.get(threads) or Team(self.function("help"), threads)
+                self._teams[threads] = team
         return team
 
 

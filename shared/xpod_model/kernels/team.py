@@ -34,7 +34,11 @@ class Team:
         self._address = begin + -begin % ALIGNED
         self._taken = threading.Lock()
         for number in range(1, size):
-            threading.Thread(target=help, args=(self._address,), name=f"helper-{number}", daemon=True).start()
+            threading.Thread(target=self._help, args=(help,), name=f"helper-{number}", daemon=True).start()
+
+    def _help(self, help: Callable[[int], None]) -> None:
+        """For ever. A helper reads the team's memory, which therefore has to last as long as it does."""
+        help(self._address)
 
     def take(self) -> int:
         """The team's address, until `release`; 0 if it helps somebody else."""
