@@ -53,5 +53,9 @@ class CacheFull(ModelError):
     """The KV cache has fewer free blocks than were asked for."""
 
 
+class GrammarError(ModelError):
+    """A grammar that makes no sense, or too much work, or does not allow what came."""
+
+
 class SamplingError(ModelError):
     """Sampling parameters outside of their range."""

@@ -2,7 +2,7 @@
 
 There is no generator state: whoever holds the same inputs draws the same token. It knows no model and no session.
 
-Order, as in vLLM and transformers: penalties, bias, minimum length, temperature, then min_p, top_k and top_p.
+Order, as in vLLM and transformers: penalties, bias, minimum length, grammar, temperature, then min_p, top_k and top_p.
 """
 
 import math
@@ -79,13 +79,19 @@ def sample(
     position: int,
     prompt_ids: Sequence[int] = (),
     generated_ids: Sequence[int] = (),
+    *,
+    allowed: Tensor | None = None,
 ) -> Sampled:
     """Draw the token that stands at `position` from logits [V] fp32, which stay as they are.
+
+    `allowed` [V] bool has those that a grammar allows, one at least.
 
     Equal inputs give equal outputs to the bit. logprob is the log-softmax of the raw logits, before penalties and
     temperature, as vLLM reports it.
     """
     edited = _edit(logits, sampling, prompt_ids, generated_ids) if sampling.edits else logits
+    if allowed is not None:
+        edited = edited.masked_fill(~allowed, -math.inf)
     token = int(_argmax(edited)) if sampling.temperature == 0 else _draw(edited, sampling, position)
     return _with_logprobs(logits, token, sampling.logprobs)
 
@@ -145,6 +151,7 @@ def _draw(logits: Tensor, sampling: Sampling, position: int) -> int:
     count = sampling.top_k if sampling.top_k > 0 else logits.numel()
     scaled = logits.double() / sampling.temperature
     values, order = _descending(scaled, min(count, logits.numel()))
+    values = values[values > -math.inf]
     if sampling.min_p > 0:
         values = values[values >= values[0] + math.log(sampling.min_p)]
     probabilities = torch.softmax(values, dim=0)

@@ -91,7 +91,6 @@ BOTH = [
     ({"suffix": "end"}, "suffix"),
     ({"best_of": 2}, "best_of"),
     ({"tools": [{"type": "function"}]}, "tools"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"guided_json": {}}, "guided_json"),
     ({"echo": "x"}, "echo"),
 ]

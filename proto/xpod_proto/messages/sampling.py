@@ -9,7 +9,10 @@ from xpod_proto.registry import Message, message
 
 @message(32)
 class SamplingSpec(Message):
-    """Sampling parameters in OpenAI's and vLLM's words; `logprobs` is the number of alternatives, -1 for none."""
+    """Sampling parameters in OpenAI's and vLLM's words; `logprobs` is the number of alternatives, -1 for none.
+
+    `grammar`, in llguidance's words, is what the text has to be like; empty: like anything.
+    """
 
     seed: int
     max_tokens: Annotated[int, Field(ge=1)]
@@ -25,3 +28,4 @@ class SamplingSpec(Message):
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
     logprobs: Annotated[int, Field(ge=-1)] = -1
+    grammar: str = ""

@@ -25,7 +25,7 @@ from xpod.attention.sequence import Sequence, to_sampling
 from xpod.attention.tables import Keeping, Tables
 from xpod_model.attention_half import AttentionHalf, Segment
 from xpod_model.kv import KVCache
-from xpod_model.sampler import Sampled, sample, sample_greedy
+from xpod_model.sampler import Sampled, sample_greedy
 from xpod_policy.batch import Batch, Work, micro_batches
 from xpod_policy.blocks import BLOCK_TOKENS, BlockRef, covering
 from xpod_policy.cost import pairs_of
@@ -66,6 +66,11 @@ class Step:
     pairs: float = 0.0
     seconds: float = 0.0
     leaving: list[tuple[Sequence, Stored]] = field(default_factory=list)
+
+    @property
+    def stuck(self) -> list[Sequence]:
+        """Those whose grammar has no next token: what they sampled is nothing."""
+        return [sequence for sequence, _ in self.said if sequence.trouble]
 
 
 class Engine:
@@ -222,12 +227,10 @@ class Engine:
 
     def _sample(self, sequences: list[Sequence], logits: torch.Tensor) -> list[Sampled]:
         params = [to_sampling(seq.spec, self._eos) for seq in sequences]
-        if params and all(p.greedy and not p.edits and p.logprobs <= 0 for p in params):
+        free = all(seq.guide is None for seq in sequences)
+        if params and free and all(p.greedy and not p.edits and p.logprobs <= 0 for p in params):
             return sample_greedy(logits)
-        return [
-            sample(row, p, seq.known, seq.prompt, seq.generated)
-            for row, p, seq in zip(logits, params, sequences, strict=True)
-        ]
+        return [seq.draw(row, p) for row, p, seq in zip(logits, params, sequences, strict=True)]
 
     def _became_full(self, work: Work) -> list[BlockRef]:
         """Blocks that `work` fills."""

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+from torch import Tensor
+
 from xpod_model.attention_half import Segment
-from xpod_model.sampler import Sampled, Sampling
+from xpod_model.errors import GrammarError
+from xpod_model.guide import Guide
+from xpod_model.sampler import Sampled, Sampling, sample
 from xpod_policy.blocks import BLOCK_TOKENS, BlockRef
 from xpod_policy.caching import Naming
 from xpod_policy.finish import finish_reason
@@ -16,7 +21,8 @@ from xpod_proto import SamplingSpec, TokenEvent
 class Sequence:
     """`prompt` and `generated` are token ids; `table` is the KV block table; `named` counts its whole blocks so far.
 
-    `kept` blocks of the table were there before it came; the KV of `loaded` tokens it did not have to compute.
+    `kept` blocks of the table were there before it came; the KV of `loaded` tokens it did not have to compute. `guide`
+    knows which tokens may come next; `trouble` says why none can.
     """
 
     id: str
@@ -31,6 +37,8 @@ class Sequence:
     loaded: int = 0
     named: int = 0
     coming: tuple[bytes, ...] = ()
+    guide: Guide | None = None
+    trouble: str = ""
     events: list[TokenEvent] = field(default_factory=list)
     chain: list[BlockRef] = field(default_factory=list)
 
@@ -78,6 +86,18 @@ class Sequence:
         index = start // BLOCK_TOKENS
         parent = self.chain[index - 1].name if index else self.naming.root
         return BlockRef(self.naming.name(parent, self.tokens(start, end), end), start, end - start)
+
+    def draw(self, logits: Tensor, params: Sampling) -> Sampled:
+        """The next token, from logits [V]. Where a grammar has none, there is `trouble`, and any token."""
+        try:
+            allowed = None if self.guide is None else torch.from_numpy(self.guide.allowed()).to(logits.device)
+            sampled = sample(logits, params, self.known, self.prompt, self.generated, allowed=allowed)
+            if self.guide is not None:
+                self.guide.advance(sampled.token)
+        except GrammarError as error:
+            self.trouble = str(error)
+            return Sampled(0, 0.0)
+        return sampled
 
     def add(self, sampled: Sampled, eos: tuple[int, ...]) -> TokenEvent:
         """Append a sampled token and return what to say about it."""

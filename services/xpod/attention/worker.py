@@ -29,7 +29,9 @@ from xpod.attention.tables import Keeping
 from xpod.common.service import Service
 from xpod_model.attention_half import AttentionHalf
 from xpod_model.checkpoint import Checkpoint
+from xpod_model.errors import GrammarError
 from xpod_model.fingerprint import numerics_fingerprint
+from xpod_model.guide import Grammars
 from xpod_model.kernels.team import set_kernel_threads
 from xpod_model.kv import KVCache
 from xpod_model.memory import bound_kernels, give_back_memory, keep_freed_memory, long_lived
@@ -56,6 +58,7 @@ from xpod_runtime.errors import XpodError
 from xpod_runtime.handlers import handles
 from xpod_runtime.logs import bind
 
+BAD_GRAMMAR = "bad_grammar"
 RESTS_AFTER = 2
 """Looks of an idle thread that find nothing new before memory is given back."""
 BEATS_PER_LIST = 2
@@ -114,6 +117,7 @@ class Worker(Service):
         spec = half.kv_spec()
         blocks = max(1, config.kv_bytes // spec.bytes_per_block)
         self.cache = KVCache(spec, blocks, config.device)
+        self._grammars = Grammars(Path(config.model), half.config.vocab, half.config.eos_token_ids)
         self.compute.idle = self._idle
         self.root = namespace(self._model, dtype, self.fingerprint)
         self.pool = PoolClient(
@@ -236,6 +240,8 @@ class Worker(Service):
                 self.see_if_idle()
                 await self.wake.wait()
             else:
+                for sequence in step.stuck:
+                    await self.fail(sequence, BAD_GRAMMAR, sequence.trouble)
                 self._telling = await self.after(step)
 
     async def _step_and_tell(self) -> Step | None:
@@ -297,6 +303,10 @@ class Worker(Service):
     async def start_joining(self, sequence: Sequence) -> None:
         """Load what MemPool has of a sequence and let it run."""
         try:
+            if sequence.spec.grammar:
+                sequence.guide = await asyncio.to_thread(
+                    self._grammars.guide, sequence.spec.grammar, sequence.generated
+                )
             candidates = [ref for ref in sequence.loadable() if ref.start >= sequence.kept * BLOCK_TOKENS]
             if not self.worth_loading(sequence, candidates):
                 candidates = []
@@ -305,6 +315,8 @@ class Worker(Service):
             self.costs.loaded(len(found), time.monotonic() - began)
             if await self.engine.join(sequence, candidates, found):
                 self.joined(sequence)
+        except GrammarError as error:
+            await self.fail(sequence, BAD_GRAMMAR, str(error))
         except Exception as error:
             self.log.exception("session could not start", session=sequence.id)
             await self.fail(sequence, "internal", f"{type(error).__name__}: {error}")

@@ -5,6 +5,7 @@ Knows: paths, and the order validate, tokenise, answer. Does not know: how any o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,6 +17,7 @@ from xpod.router.api.answering import answer
 from xpod.router.api.context import Api
 from xpod.router.api.errors import ErrorBody
 from xpod.router.api.generation import Ask
+from xpod.router.api.grammar import grammar_of
 from xpod.router.api.idempotency import Key
 from xpod.router.api.replies import ChatReply, CompletionReply
 from xpod.router.api.requests import ChatRequest, CompletionRequest, GenerationRequest
@@ -37,19 +39,21 @@ def completion_routes(api: Api) -> APIRouter:
         arrived = api.metrics.clock()
         api.served(body.model)
         check(body, api.engine.vocab_size)
+        grammar = await grammar_of(body)
         prompt = await prompts.of_chat(body.messages, api.text, body.chat_template_kwargs)
-        return await answer(http, _ask(api, body, [prompt], arrived, http), ChatReply(body, api.text))
+        ask = replace(_ask(api, body, [prompt], arrived, http), grammar=grammar)
+        return await answer(http, ask, ChatReply(body, api.text))
 
     @routes.post("/completions", responses={200: _STREAM})
     async def completions(body: CompletionRequest, http: Request) -> Response:
         arrived = api.metrics.clock()
         api.served(body.model)
         check(body, api.engine.vocab_size)
+        grammar = await grammar_of(body)
         each = await prompts.of_completion(body, api.text, api.engine.vocab_size)
         echoes = [prompt.echo for prompt in each for _ in range(body.n)]
-        return await answer(
-            http, _ask(api, body, each, arrived, http), CompletionReply(body, api.text, echoes)
-        )
+        ask = replace(_ask(api, body, each, arrived, http), grammar=grammar)
+        return await answer(http, ask, CompletionReply(body, api.text, echoes))
 
     @routes.get("/models")
     async def models() -> dict[str, Any]:

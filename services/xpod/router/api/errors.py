@@ -18,7 +18,7 @@ from xpod_runtime.errors import XpodError
 
 RETRY_SOON = 1.0
 LONGEST = 500
-REFUSED_BY_WORKERS = frozenset({"context_length_exceeded", "bad_request"})
+REFUSED_BY_WORKERS = frozenset({"context_length_exceeded", "bad_request", "bad_grammar"})
 
 
 class ErrorDetail(BaseModel):

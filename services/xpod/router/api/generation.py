@@ -6,7 +6,7 @@ Knows: sessions and choices. Does not know: JSON, SSE, or which endpoint asked.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xpod.router.api.choice import Choice, Emit
 from xpod.router.api.context import Api
@@ -27,7 +27,8 @@ class Ask:
     """A request that was found valid, its prompts as tokens, and when it arrived on the metrics' clock.
 
     `place` is where an earlier stream of the same request ended too early; with several choices there is none.
-    `key` names the request, so that it can be repeated. `affinity` is that of all its choices.
+    `key` names the request, so that it can be repeated. `affinity` is that of all its choices; `grammar` says what they
+    have to be like.
     """
 
     api: Api
@@ -37,6 +38,7 @@ class Ask:
     place: Place | None = None
     key: Key | None = None
     affinity: Affinity = field(default_factory=Affinity)
+    grammar: str = ""
 
     @property
     def seed(self) -> int | None:
@@ -148,7 +150,8 @@ def _specs(ask: Ask, prompt: Prompt) -> list[SamplingSpec]:
     budget = token_budget(ask.request, len(prompt.ids), ask.api.engine)
     base = base_seed(ask.seed)
     request = with_defaults(ask.request, ask.api.settings.sampling_defaults)
-    return [spec_of(request, budget, seed_of(base, turn)) for turn in range(request.n)]
+    specs = (spec_of(request, budget, seed_of(base, turn)) for turn in range(request.n))
+    return [replace(spec, grammar=ask.grammar) for spec in specs]
 
 
 async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Choice:

@@ -27,7 +27,10 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     if not path and first["type"] != "value_error":
         return bad_request("the body must be a JSON object, sent with Content-Type: application/json")
     if first["type"] == "extra_forbidden":
-        return bad_request(f"unknown parameter: {_spell(path)}", _spell(path), "unknown_parameter")
+        unknown = str(first["loc"][-1])
+        within = "" if path[-1:] == [unknown] else f" in {_spell(path)}"
+        what = f"{unknown!r}{within}" if within else _spell(path)
+        return bad_request(f"unknown parameter: {what}", _spell(path), "unknown_parameter")
     if first["type"] == "missing":
         return bad_request(f"{_spell(path)} is required", _spell(path), "missing_required_parameter")
     named = getattr(first.get("ctx", {}).get("error"), "param", None)

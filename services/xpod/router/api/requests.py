@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from xpod.router.api.grammar import Guided
 from xpod.router.api.messages import ChatMessage
 from xpod.router.api.strict import Strict, Utf8
 
@@ -36,7 +37,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "parallel_tool_calls": (True,),
     "priority": (0,),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
@@ -66,7 +66,6 @@ _NEUTRAL |= dict.fromkeys(
         *(
             "reasoning_effort",
             "safety_identifier",
-            "structured_outputs",
             "truncate_prompt_tokens",
             "verbosity",
         ),
@@ -84,7 +83,7 @@ class StreamOptions(Strict):
     continuous_usage_stats: bool = False
 
 
-class GenerationRequest(Strict, ABC):
+class GenerationRequest(Guided, ABC):
     """What both completion endpoints share."""
 
     neutral = _NEUTRAL
@@ -104,8 +103,6 @@ class GenerationRequest(Strict, ABC):
     user: Utf8 | None = None
     prompt_cache_key: Utf8 | None = None
     cache_salt: CacheSalt | None = None
-    ignore_eos: bool = False
-    min_tokens: Annotated[int, Field(ge=0)] = 0
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] = 0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0

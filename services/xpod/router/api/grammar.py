@@ -1,0 +1,119 @@
+"""What an answer has to be like: JSON, JSON of a schema, a regular expression, one of some texts, a grammar.
+
+Knows: OpenAI's `response_format`, vLLM's `structured_outputs`, and what excludes them.
+Does not know: how tokens are held to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from xpod.router.api.errors import bad_request
+from xpod.router.api.strict import Strict, Utf8
+from xpod_model.errors import GrammarError
+from xpod_model.grammar import of_choice, of_json, of_lark, of_regex
+
+Schema = dict[str, Any] | bool
+CODE = "bad_grammar"
+ANY_OBJECT: Schema = {"type": "object"}
+
+
+class TextFormat(Strict):
+    """No format."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Strict):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+    def grammar(self) -> str:
+        return of_json(ANY_OBJECT)
+
+
+class JsonSchema(Strict):
+    """`strict` is how it always is here; `name` and `description` are for the client's own use."""
+
+    name: Utf8
+    description: Utf8 | None = None
+    schema_: Annotated[Schema, Field(alias="schema")] = ANY_OBJECT
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(Strict):
+    """JSON of a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+    def grammar(self) -> str:
+        return of_json(self.json_schema.schema_)
+
+
+ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+class StructuredOutputs(Strict):
+    """One of these: vLLM's words for more than OpenAI's API has."""
+
+    json_: Annotated[Schema | None, Field(alias="json")] = None
+    json_object: bool | None = None
+    regex: Utf8 | None = None
+    choice: Annotated[list[Annotated[Utf8, Field(min_length=1)]], Field(min_length=1)] | None = None
+    grammar_: Annotated[Utf8 | None, Field(alias="grammar")] = None
+
+    def grammar(self) -> str:
+        """Raises GrammarError: not one of them, or one that makes no sense."""
+        ways: list[Callable[[], str]] = []
+        if self.json_ is not None:
+            ways.append(lambda: of_json(self.json_ or False))
+        if self.json_object:
+            ways.append(lambda: of_json(ANY_OBJECT))
+        if self.regex is not None:
+            ways.append(lambda: of_regex(self.regex or ""))
+        if self.choice is not None:
+            ways.append(lambda: of_choice(self.choice or []))
+        if self.grammar_ is not None:
+            ways.append(lambda: of_lark(self.grammar_ or ""))
+        if len(ways) != 1:
+            raise GrammarError("one of json, json_object, regex, choice and grammar is needed")
+        return ways[0]()
+
+
+class Guided(Strict):
+    """The parameters of requests that say what the answer has to be like."""
+
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    ignore_eos: bool = False
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+
+
+async def grammar_of(request: Guided) -> str:
+    """The grammar of the answer; empty where it may be anything. Raises ApiError."""
+    form = None if isinstance(request.response_format, TextFormat) else request.response_format
+    if form is not None and request.structured_outputs is not None:
+        raise bad_request("response_format and structured_outputs exclude each other", "structured_outputs")
+    if form is not None:
+        return await _made("response_format", form, request)
+    if request.structured_outputs is not None:
+        return await _made("structured_outputs", request.structured_outputs, request)
+    return ""
+
+
+async def _made(
+    name: str, form: JsonObjectFormat | JsonSchemaFormat | StructuredOutputs, request: Guided
+) -> str:
+    for other in ("ignore_eos", "min_tokens"):
+        if getattr(request, other):  # a grammar says itself where the answer ends
+            raise bad_request(f"{other} and {name} exclude each other", other)
+    try:
+        return await asyncio.to_thread(form.grammar)
+    except GrammarError as error:
+        raise bad_request(f"{name}: {error}", name, CODE) from error
