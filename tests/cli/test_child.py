@@ -109,3 +109,31 @@ async def test_stops_also_while_it_waits_to_start_again(tmp_path: Path, pause: f
     async with asyncio.timeout(10):
         await watched.stop()
     assert watched.child.state.state == "down"
+
+
+@pytest.mark.parametrize(
+    ("name", "gives_way"),
+    [("expert-0", True), ("prefill-0", True), ("decode-0", True), ("nats-0", False), ("router-0", False)],
+)
+async def test_who_loads_long_gives_way_when_it_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, gives_way: bool
+) -> None:
+    """Not at the first start, when nobody serves yet, and no NATS node: its clients are there at once."""
+    asked: list[int] = []
+
+    async def give_way(pid: int) -> None:
+        asked.append(pid)
+
+    monkeypatch.setattr("xpod.cli.child.give_way", give_way)
+    watched = Watched(member(name), tmp_path)
+    await watched.until("up")
+    first = watched.child.state.process
+    assert first is not None
+    assert asked == []
+    send(first, signal.SIGKILL)
+    await watched.until("started again")
+    await watched.until("up")
+    second = watched.child.state.process
+    assert second is not None
+    await watched.stop()
+    assert asked == ([second.pid] if gives_way else [])

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from xpod.cli.giving_way import give_way
+from xpod.cli.giving_way import SLOW_KINDS, give_way
 from xpod.cli.logs import last_line
 from xpod.cli.plan import MemberSpec, environment
 from xpod.cli.process import ref_of, send
@@ -75,7 +75,8 @@ class Child:
             return COULD_NOT_START
         self.state.process = ref_of(process.pid)
         self._mark("up")
-        giving = asyncio.create_task(give_way(process.pid)) if self.state.restarts else None
+        again = self.state.restarts and self.spec.kind in SLOW_KINDS
+        giving = asyncio.create_task(give_way(process.pid)) if again else None
         exited = asyncio.create_task(process.wait())
         asked = asyncio.create_task(self._stopping.wait())
         await asyncio.wait({exited, asked}, return_when=asyncio.FIRST_COMPLETED)

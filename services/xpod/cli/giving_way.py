@@ -1,7 +1,7 @@
 """A process that starts again gives way to those that serve meanwhile.
 
 Where the kernel shares time between sessions first (sched_autogroup, Linux), one that is starting gets a smaller share.
-Knows: how to ask for that. Does not know: members.
+Knows: who should, and how to ask for that. Does not know: members.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+SLOW_KINDS = frozenset({"expert", "prefill", "decode"})
+"""They load torch and weights. Others serve at once: a NATS node that gives way holds up whoever reconnects to it."""
 NICE = 5
 """About a third of the share of others (sched(7))."""
 SECONDS = 6.0
