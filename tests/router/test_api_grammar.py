@@ -28,6 +28,7 @@ ASKED: dict[str, tuple[dict[str, Any], str]] = {
         of_json(SCHEMA),
     ),
     "vLLM's json": ({"structured_outputs": {"json": SCHEMA}}, of_json(SCHEMA)),
+    "any JSON": ({"structured_outputs": {"json": {}}}, of_json({})),
     "vLLM's object": ({"structured_outputs": {"json_object": True}}, of_json({"type": "object"})),
     "vLLM's regex": ({"structured_outputs": {"regex": "a+"}}, of_regex("a+")),
     "vLLM's choice": ({"structured_outputs": {"choice": ["a", "b"]}}, of_choice(["a", "b"])),

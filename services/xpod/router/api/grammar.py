@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -72,15 +73,15 @@ class StructuredOutputs(Strict):
         """Raises GrammarError: not one of them, or one that makes no sense."""
         ways: list[Callable[[], str]] = []
         if self.json_ is not None:
-            ways.append(lambda: of_json(self.json_ or False))
+            ways.append(partial(of_json, self.json_))
         if self.json_object:
-            ways.append(lambda: of_json(ANY_OBJECT))
+            ways.append(partial(of_json, ANY_OBJECT))
         if self.regex is not None:
-            ways.append(lambda: of_regex(self.regex or ""))
+            ways.append(partial(of_regex, self.regex))
         if self.choice is not None:
-            ways.append(lambda: of_choice(self.choice or []))
+            ways.append(partial(of_choice, self.choice))
         if self.grammar_ is not None:
-            ways.append(lambda: of_lark(self.grammar_ or ""))
+            ways.append(partial(of_lark, self.grammar_))
         if len(ways) != 1:
             raise GrammarError("one of json, json_object, regex, choice and grammar is needed")
         return ways[0]()
