@@ -33,6 +33,11 @@ class Lease:
             self.renewed = now
         self.holder, self.revision, self.answered = holder, revision, now
 
+    def decided(self, other: str, now: float) -> None:
+        """`other` leads, too, and decided after us. Where the store is silent for us, it may have told `other` so."""
+        if now - self.answered > self.silence:
+            self.holder = other
+
     def to_claim(self, alive: Collection[str], now: float) -> int | None:
         """The revision to claim it with now; None: it is another's."""
         expired = now - self.renewed > self.lasts

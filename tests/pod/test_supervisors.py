@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from pod.harness import LIMIT, Pod, Shape, greedy, running_pod
 from xpod.supervisor.supervisor import Supervisor
+from xpod_runtime.errors import StoreError
 from xpod_runtime.local_bus import LocalFabric
 
 PROMPT = list(range(20))
@@ -85,6 +88,22 @@ async def test_a_new_supervisor_is_heard_by_shards_that_follow_an_older_one(
         supervisor = await pod.start("supervisor", 0, fabric, model)
         assert isinstance(supervisor, Supervisor)
         await until_placed(pod, last)
+
+
+async def test_a_leader_whom_the_store_forsakes_gives_way(
+    oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or both would place for as long as that lasts, each above the other."""
+    async with running_pod(LocalFabric(), oracle_dirs["plain"], Shape(supervisor=2)) as pod:
+        first = await until_led_by(pod, {"supervisor-0", "supervisor-1"})
+
+        async def silent() -> tuple[str, int]:
+            raise StoreError("no answer")
+
+        forsaken = next(each for each in pod.of("supervisor") if each.member == first)
+        assert isinstance(forsaken, Supervisor)
+        monkeypatch.setattr(forsaken._shelf, "lease", silent)
+        await until_led_by(pod, {"supervisor-0", "supervisor-1"} - {first})
 
 
 async def test_a_pod_without_a_store_serves(oracle_dirs: dict[str, Path]) -> None:

@@ -34,6 +34,17 @@ def test_leadership(reads: list[Read], alive: set[str], now: float, claim: int |
     assert (lease.to_claim(alive, now), lease.leads(alive, now)) == (claim, leads)
 
 
+def test_of_two_that_lead_the_one_that_the_store_answers_goes_on() -> None:
+    forsaken, answered = Lease(A), Lease(B)
+    forsaken.read(A, 5, 0.0)
+    answered.read(B, 6, 4.0)
+    assert [lease.leads(BOTH, 4.1) for lease in (forsaken, answered)] == [True, True]
+    answered.decided(A, 4.1)
+    forsaken.decided(B, 4.1)
+    assert [lease.leads(BOTH, 4.2) for lease in (forsaken, answered)] == [False, True]
+    assert forsaken.leads(ONLY_A, 4.3), "but whoever is left leads"
+
+
 def test_of_two_that_hear_nothing_one_leads() -> None:
     leases = [Lease(A), Lease(B)]
     assert [lease.leads(BOTH, 0.0) for lease in leases] == [True, False]

@@ -124,6 +124,8 @@ class Supervisor(Service):
         """Another's, and not older than ours, would last: whoever leads places anew."""
         if message.author != self.member and message.epoch >= self._epoch:
             self._planner.again(now())
+            if self._current is not None and message.epoch > self._current.epoch:
+                self._lease.decided(message.author, now())
         self._heed(message)
 
     def _heed(self, message: Placement) -> None:
