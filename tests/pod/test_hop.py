@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -58,19 +59,31 @@ class Bench:
         await bus.subscribe(subjects.calls("pod", name), handler)
         await self.holds(name, *experts)
 
-    async def forgetful(self, calls: int, *names: str) -> None:
-        """Shards that hold everything; the first `calls` that they get together are never answered."""
-        left = [calls]
+    async def forgetful(self, calls: int, *names: str, after: int = 0) -> None:
+        """Shards that hold everything; of what they get together, `calls` after the first few are never answered."""
+        numbers = count()
 
         async def handler(message: Message) -> Message:
-            if left[0] > 0:
-                left[0] -= 1
+            await self.asked(message)
+            if after <= next(numbers) < after + calls:
                 await asyncio.Event().wait()
             return await answer(message)
 
         for name in names:
             await LocalBus(self.fabric, name).subscribe(subjects.calls("pod", name), handler)
             await self.holds(name, *range(EXPERTS))
+
+    def cut_off(self, calls: int) -> None:
+        """The connection is lost under the next so many."""
+        left, request = [calls], self.bus.request
+
+        async def cut(subject: str, message: Message, *, timeout: float) -> Message:
+            if left[0] > 0:
+                left[0] -= 1
+                raise Disconnected("the connection was lost")
+            return await request(subject, message, timeout=timeout)
+
+        self.bus.request = cut  # type: ignore[method-assign]
 
     async def holds(self, name: str, *experts: int, incarnation: str = "one") -> None:
         layers = {LAYER: to_bitmap(experts, EXPERTS)}
@@ -207,6 +220,49 @@ async def test_a_shard_lost_after_its_hedge_was_asked_costs_nothing() -> None:
     await hedged.end()
 
 
+@pytest.mark.usefixtures("impatient")
+async def test_a_hedge_may_be_lost_after_whom_it_was_to_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 0.05)
+    bench = Bench()
+    await bench.forgetful(1, "expert-0")
+    await bench.forgetful(1, "expert-1", after=1)  # the hedge
+    exchange = asyncio.create_task(bench.exchange(call_timeout=3600))
+    async with asyncio.timeout(LIMIT):
+        await bench.asked.wait(3)
+        bench.directory._trusted = lambda name: name != "expert-0"
+        await bench.directory.on_member(Change(replace(SHARD, state="down"), "up", "gone"))
+        assert np.array_equal(await exchange, expected())
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_where_only_a_slow_shard_is_left_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was asked may have been lost, not late."""
+    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 3600)
+    bench, compute = Bench(), ComputeThread()
+    await bench.forgetful(1, "expert-0")
+    await bench.forgetful(1, "expert-1", after=2)  # a call and a hedge are answered
+    hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute, call_timeout=3600)
+    async with asyncio.timeout(LIMIT):
+        for _ in range(2):
+            assert np.array_equal(await compute.run(hop.experts, LAYER, ROWS, CHOSEN), expected())
+    assert hop.hedges == 2
+    hop.close()
+    await compute.close()
+
+
+async def test_a_shard_that_serves_alone_is_asked_again_in_time(
+    impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only once the next multiple of a patience is over."""
+    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 0.06)
+    monkeypatch.setattr(hop_module, "PATIENCE_GROWS", 100_000)
+    bench = Bench()
+    await bench.forgetful(1, "expert-0")
+    await bench.shard("expert-1", 0)
+    async with asyncio.timeout(LIMIT):
+        assert np.array_equal(await bench.exchange(call_timeout=3600), expected())
+
+
 async def test_where_nobody_else_holds_an_expert_nothing_is_hedged(impatient: None) -> None:
     bench = Bench()
     await bench.shard("expert-0", 0, 1, 2, 3)
@@ -274,20 +330,30 @@ async def test_whoever_was_asked_over_a_lost_connection_may_be_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It was our connection. Else nobody would be left to hedge what is lost next."""
-    bench, cut = Bench(), [1]
+    bench = Bench()
     await bench.forgetful(2, "expert-0", "expert-1")
-    request = bench.bus.request
-
-    async def cut_off(subject: str, message: Message, *, timeout: float) -> Message:
-        if cut[0] > 0:
-            cut[0] -= 1
-            raise Disconnected("the connection was lost")
-        return await request(subject, message, timeout=timeout)
-
-    monkeypatch.setattr(bench.bus, "request", cut_off)
+    bench.cut_off(1)
     compute = ComputeThread()
     hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute, call_timeout=3600)
     monkeypatch.setattr(hop_module, "ALONE_SECONDS", 3600)
+    async with asyncio.timeout(LIMIT):
+        assert np.array_equal(await compute.run(hop.experts, LAYER, ROWS, CHOSEN), expected())
+    assert hop.hedges >= 1
+    hop.close()
+    await compute.close()
+
+
+async def test_behind_a_lost_connection_little_time_is_given_to_what_is_asked_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long calls of this size take otherwise: whoever is asked may not have reconnected yet."""
+    bench = Bench()
+    await bench.forgetful(2, "expert-0", "expert-1")
+    bench.cut_off(2)
+    monkeypatch.setattr(hedging, "FIRST_SECONDS", 3600)
+    monkeypatch.setattr(hop_module, "CUT_OFF_PATIENCE", 0.02)
+    compute = ComputeThread()
+    hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute, call_timeout=3600)
     async with asyncio.timeout(LIMIT):
         assert np.array_equal(await compute.run(hop.experts, LAYER, ROWS, CHOSEN), expected())
     assert hop.hedges >= 1

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from xpod_policy.hedging import FIRST_SECONDS, LEAST_SECONDS, TIMES, Latencies
+from xpod_policy.hedging import FIRST_SECONDS, LEAST_SECONDS, MOST_TIMES, TIMES, Latencies
 
 
 def test_before_anything_is_known_there_is_time() -> None:
@@ -42,3 +42,29 @@ def test_a_machine_that_slows_down_is_learned() -> None:
     for seconds in [0.01] * 1000 + [0.1] * 40:
         latencies.took(4, seconds)
     assert latencies.patience(4) > TIMES * 0.09
+
+
+def test_a_size_that_was_met_in_a_bad_moment_is_bounded_by_the_others() -> None:
+    latencies = Latencies()
+    latencies.took(200, 4.0)  # it waited for a hung node
+    for size in (4, 700):
+        for _ in range(20):
+            latencies.took(size, 0.004)
+    assert latencies.patience(200) == FIRST_SECONDS
+
+
+def test_sizes_that_were_not_seen_are_not_waited_for_for_ever() -> None:
+    latencies = Latencies()
+    for number in range(40):
+        latencies.took(8, 0.1 if number % 4 == 0 else 0.002)
+    assert latencies.patience(1000) < MOST_TIMES * 64 * 0.003
+
+
+def test_calls_that_all_take_long_are_given_their_time() -> None:
+    latencies = Latencies()
+    for number in range(2000):
+        latencies.took(200, 2.0 + number % 7)
+    assert latencies.patience(200) > 30
+    for _ in range(50):
+        latencies.took(200, 7.0)
+    assert latencies.patience(200) > 30

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 RETRY_EVERY = 0.25
 RECONNECT_SECONDS = 0.05
 """From the loss of our own connection to the first question over another."""
+CUT_OFF_SECONDS, CUT_OFF_PATIENCE = 1.0, 0.25
+"""For so long after that, shards may be cut off, too: what they are asked is lost, and is waited for only so long."""
 PATIENCE_GROWS = 4
 """With each attempt that nobody answers, so that a machine that is only slow is not given ever more to do."""
 ALONE_SECONDS = 1.0
@@ -80,6 +82,7 @@ class Hop:
         self._hedging = hedging
         self._hedge_at = math.inf
         """No call is to be hedged before."""
+        self._cut_off_at = -math.inf
         self._slow: set[str] = set()
         """Shards that let a hedge win and have not answered since: others are asked where others can."""
         self.calls = 0
@@ -143,7 +146,7 @@ class Hop:
     def _ask(self, exchange: Exchange, wanted: Array, most: int = MANY, tries: int = 0) -> None:
         """Send the pairs of `wanted` `[T, K]` (negative: not wanted) to who serves them, at most `most` a call."""
         exchange.version = self._directory.version
-        parts, nobody = self._split(exchange, wanted)
+        parts, nobody = self._split(exchange.layer, wanted, exchange.avoid)
         self._post_all(exchange, parts, most, tries)
         if nobody is not None:
             self._put_off(exchange, np.where(nobody, wanted, -1), RETRY_EVERY)
@@ -155,9 +158,11 @@ class Hop:
         exchange.retry_at = now + seconds
         exchange.give_up = min(exchange.give_up, now + self._patience)
 
-    def _split(self, exchange: Exchange, wanted: Array) -> tuple[list[ShardRows], Array | None]:
+    def _split(
+        self, layer: int, wanted: Array, avoid: frozenset[str]
+    ) -> tuple[list[ShardRows], Array | None]:
         """Who serves what; slow shards only what nobody else does."""
-        split, layer, avoid = self._directory.routing.split, exchange.layer, exchange.avoid
+        split = self._directory.routing.split
         if not self._slow:
             return split(layer, wanted, avoid)
         parts, left = split(layer, wanted, avoid | self._slow)
@@ -194,11 +199,13 @@ class Hop:
                 self._ask_anew(call)
                 continue
             call.hedge_at = now + PATIENCE_GROWS * waited
-            avoid = exchange.avoid | self._slow | {call.part.shard}
-            parts, nobody = self._directory.routing.split(exchange.layer, call.pairs(), avoid)
+            avoid = exchange.avoid | {call.part.shard}
+            parts, nobody = self._split(exchange.layer, call.pairs(), avoid)
             if nobody is not None:  # it alone serves these: what it was asked, or its answer, may be lost
                 if waited >= ALONE_SECONDS:
                     self._ask_anew(call)
+                else:
+                    call.hedge_at = min(call.hedge_at, call.posted + ALONE_SECONDS)
                 continue
             call.hedges.update(self._post_all(exchange, parts))
             for hedge in call.hedges:
@@ -234,7 +241,10 @@ class Hop:
         ticket = self._line.post(self._subject(part.shard), call)
         hedge_at = now + self._call_timeout
         if self._hedging:
-            patience = self._latencies.patience(part.place.size) * PATIENCE_GROWS**tries
+            patience = self._latencies.patience(part.place.size)
+            if now - self._cut_off_at < CUT_OFF_SECONDS:
+                patience = min(patience, CUT_OFF_PATIENCE)
+            patience *= PATIENCE_GROWS**tries
             if not self._directory.routing.spare(exchange.layer):
                 patience = max(ALONE_SECONDS, PATIENCE_GROWS * patience)
             hedge_at = now + patience
@@ -314,6 +324,8 @@ class Hop:
                 error=str(error),
             )
         self.retries += 1
+        if isinstance(error, Disconnected):
+            self._cut_off_at = time.monotonic()
         if self._covered(call):
             return
         wanted = call.pairs()
@@ -333,8 +345,9 @@ class Hop:
             for hedge in first.hedges & self._calls.keys():
                 self._outdo(self._calls[hedge])
             first.hedges.clear()
-        for hedge in call.hedges:
-            self._calls[hedge].hedged = 0
+        for hedge in call.hedges:  # these are calls like others now, and may be lost as well
+            self._calls[hedge].hedged, self._calls[hedge].hedge_at = 0, call.hedge_at
+        self._hedge_at = min(self._hedge_at, call.hedge_at)
         return first is not None or bool(call.hedges)
 
     def _expire(self, now: float) -> None:
