@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.sandbox
 from tokenizers import Tokenizer
 
@@ -86,6 +87,22 @@ class Text:
             raise TemplateError(f"chat template: {error}") from error
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise TemplateError(f"chat template: {type(error).__name__}: {error}") from error
+
+    @cached_property
+    def added_tokens(self) -> frozenset[str]:
+        """Texts that are one token wherever they stand."""
+        return frozenset(token.content for token in self._tokenizer.get_added_tokens_decoder().values())
+
+    @cached_property
+    def knows_tools(self) -> bool:
+        """Does the chat template tell the model of tools?"""
+        if self._source is None:
+            return False
+        try:
+            parsed = _environment().parse(self._source)
+        except jinja2.TemplateError:
+            return False
+        return "tools" in jinja2.meta.find_undeclared_variables(parsed)
 
     @cached_property
     def _compiled(self) -> jinja2.Template:

@@ -36,8 +36,13 @@ def prefill_cost(member: Member) -> PrefillCost | None:
     step, token, pair = (number(member, f"cost_{part}") for part in ("step", "token", "pair"))
     if step is None or token is None or pair is None:
         return None
+    return PrefillCost(step, token, pair, step_tokens(member))
+
+
+def step_tokens(member: Member) -> int:
+    """The most tokens that a step of it computes."""
     told = member.detail.get("step_tokens")
-    return PrefillCost(step, token, pair, told if isinstance(told, int) and told > 0 else STEP_TOKENS)
+    return told if isinstance(told, int) and told > 0 else STEP_TOKENS
 
 
 def load_cost(member: Member) -> LoadCost:

@@ -9,6 +9,7 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageFunctionToolCall
 
 from pod.harness import Shape, first, running_pod, worker
 from xpod.router.api.engine_protocol import SessionError
@@ -73,6 +74,50 @@ async def test_openais_client_gets_json_of_its_schema(nats: str) -> None:
         chunks = [chunk async for chunk in stream]
         said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         assert said == answer.choices[0].message.content
+
+
+async def test_openais_client_gets_a_call_of_its_tool(nats: str) -> None:
+    """One that the schema allows, also when the decode worker dies while it is written."""
+    tool: dict[str, Any] = {"type": "function", "function": {"name": "keep", "parameters": SCHEMA}}
+    async with (
+        running_pod(nats, demo_path(), SHAPE) as pod,
+        openai.AsyncOpenAI(base_url=f"{pod.url()}/v1", api_key="any", max_retries=0) as client,
+    ):
+        asked: dict[str, Any] = {
+            "model": pod.router.engine.model_name,
+            "messages": [{"role": "user", "content": "Keep a thing, please."}],
+            "tools": [tool],
+            "tool_choice": "required",
+            "parallel_tool_calls": False,
+            "seed": 3,
+            "max_tokens": 400,
+        }
+        answer = (await client.chat.completions.create(**asked)).choices[0]
+        assert answer.finish_reason == "tool_calls"
+        (call,) = answer.message.tool_calls or []
+        assert isinstance(call, ChatCompletionMessageFunctionToolCall)
+        assert call.function.name == "keep"
+        assert len(json.loads(call.function.arguments)["sizes"]) == 12
+
+        name, arguments, finish, crashed = "", "", "", False
+        async for chunk in await client.chat.completions.create(**asked, stream=True):
+            for choice in chunk.choices:
+                for delta in choice.delta.tool_calls or []:
+                    name += (delta.function and delta.function.name) or ""
+                    arguments += (delta.function and delta.function.arguments) or ""
+                finish = choice.finish_reason or finish
+            if len(arguments) > 40 and not crashed:
+                crashed = True
+                await pod.crash(next(n for n in ("decode-0", "decode-1") if worker(pod, n).engine.sequences))
+        assert crashed
+        assert (name, arguments, finish) == ("keep", call.function.arguments, "tool_calls")
+
+        told = {"role": "tool", "tool_call_id": call.id, "content": "kept"}
+        turns = [*asked["messages"], answer.message.model_dump(exclude_none=True), told]
+        last = await client.chat.completions.create(
+            **asked | {"messages": turns, "tool_choice": "none", "max_tokens": 4}
+        )
+        assert last.choices[0].message.tool_calls is None
 
 
 async def test_guided_and_free_requests_share_a_batch(nats: str) -> None:

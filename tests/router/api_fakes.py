@@ -38,6 +38,9 @@ class ByteStream:
 class ByteText:
     """Token i is byte i; 256 ends the text."""
 
+    knows_tools = True
+    added_tokens = frozenset[str]()
+
     def encode(self, text: str, /, *, add_special: bool = True) -> list[int]:
         return list(text.encode())
 
@@ -49,7 +52,8 @@ class ByteText:
         if messages[0]["content"] == "refuse me":
             raise TemplateError("chat template: refused")
         turns = "".join(f"<{message['role']}>{message['content']}" for message in messages)
-        return turns + ("<assistant>" if kw["add_generation_prompt"] else "")
+        told = "".join(f"<tool>{tool['function']['name']}" for tool in kw.get("tools") or [])
+        return told + turns + ("<assistant>" if kw["add_generation_prompt"] else "")
 
     def token(self, token_id: int, /) -> str:
         return f"<{token_id}>"
@@ -111,6 +115,7 @@ class FakeEngine:
     max_model_len = 100
     vocab_size = VOCAB
     eos_token_ids = (EOS,)
+    waiting = 0
 
     def __init__(self, *script: object) -> None:
         self.script = script

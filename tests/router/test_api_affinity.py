@@ -71,6 +71,15 @@ async def test_a_conversation(fields: dict[str, Any], conversation: str) -> None
     assert await asked(None, (None, fields)) == [Affinity("", conversation)]
 
 
+async def test_whose_turn_it_is() -> None:
+    """Tenants are the keys, where there are several; a salt makes none."""
+    alone = await asked("one", ("one", {"priority": -3}))
+    assert [(each.tenant, each.priority) for each in alone] == [("", -3)]
+    mine, salted, theirs = await asked(KEYS, ("one", {}), ("one", {"cache_salt": "s"}), ("two", {}))
+    assert mine.tenant == salted.tenant != theirs.tenant
+    assert "" not in (mine.tenant, theirs.tenant)
+
+
 async def test_all_choices_are_alike() -> None:
     found = await asked(KEYS, ("one", {"n": 2, "prompt": ["a", "b"], "user": "u"}))
     assert len(found) == 4

@@ -150,6 +150,9 @@ async def test_running_requests_show() -> None:
         await engine.sessions[0].waits.wait()
         assert (await http.get("/load")).json() == {"server_load": 2}
         assert (await metrics(http))["vllm:num_requests_running"] == 2
+        engine.waiting = 1
+        found = await metrics(http)
+        assert (found["vllm:num_requests_running"], found["vllm:num_requests_waiting"]) == (1, 1)
         gate.set()
         await running
         assert (await http.get("/load")).json() == {"server_load": 0}

@@ -90,7 +90,6 @@ BOTH = [
     ({"frobnicate": None}, "frobnicate"),
     ({"suffix": "end"}, "suffix"),
     ({"best_of": 2}, "best_of"),
-    ({"tools": [{"type": "function"}]}, "tools"),
     ({"guided_json": {}}, "guided_json"),
     ({"echo": "x"}, "echo"),
 ]
@@ -135,18 +134,32 @@ async def test_prompt_token_outside_the_vocabulary() -> None:
     assert "257" in error["message"]
 
 
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+ARGUMENTS = "messages[0].tool_calls[0].function.arguments"
 MESSAGES: list[tuple[object, str]] = [
     ([], "messages"),
     ("hi", "messages"),
     (None, "messages"),
     ([{"role": "wizard", "content": "x"}], "messages[0].role"),
-    ([{"role": "tool", "content": "x"}], "messages[0].role"),
+    ([{"role": "tool", "content": "x"}], "messages[0].tool_call_id"),
+    ([{"role": "function", "content": "x"}], "messages[0].role"),
+    ([{"role": "user", "content": "x", "tool_call_id": "y"}], "messages[0].tool_call_id"),
+    ([{"role": "user", "content": "x", "tool_calls": [CALL]}], "messages[0].tool_calls"),
+    (
+        [{"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "[]"}}]}],
+        ARGUMENTS,
+    ),
+    (
+        [{"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "{"}}]}],
+        ARGUMENTS,
+    ),
+    ([{"role": "assistant"}], "messages[0].content"),
     ([{"role": "user"}], "messages[0].content"),
     ([{"role": "user", "content": None}], "messages[0].content"),
     ([{"role": "user", "content": 5}], "messages[0].content"),
     ([{"content": "x"}], "messages[0].role"),
     ([{"role": "user", "content": "x", "mood": "good"}], "messages[0].mood"),
-    ([{"role": "assistant", "content": "x", "tool_calls": [{}]}], "messages[0].tool_calls"),
+    ([{"role": "assistant", "content": "x", "tool_calls": [{}]}], "messages[0].tool_calls[0].id"),
     ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "messages[0].content"),
     ([{"role": "user", "content": "refuse me"}], "messages"),
     ([{"role": "user", "content": "x" * 200}], "messages"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -14,13 +15,13 @@ import structlog
 
 from xpod.common.experts import ExpertDirectory
 from xpod.common.service import now
+from xpod.router.admission import Limit
 from xpod.router.api.engine_protocol import (
     Affinity,
     Claim,
     KeyReused,
     NotReady,
     Output,
-    Overloaded,
     SessionError,
 )
 from xpod.router.brokers import Brokers
@@ -46,6 +47,8 @@ from xpod_proto import (
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.1
+RETRY_SECONDS = 1.0
+"""Who is refused for want of room may come again after that."""
 ENDED_SECONDS = 30.0
 """A client that lost its connection at the very end may come back for so long."""
 
@@ -84,7 +87,7 @@ class Reading:
 
 
 class RouterEngine:
-    """All sessions of one router, those that ended a moment ago, too. `limit` bounds how many there are at once.
+    """All sessions of one router, those that ended a moment ago, too. `limit` says how many there may be at once.
 
     Lasting ones are remembered for `keep` seconds after their end.
     """
@@ -99,7 +102,7 @@ class RouterEngine:
         journal: Journal,
         name: str,
         max_model_len: int,
-        limit: int,
+        limit: Limit,
         keep: float,
     ) -> None:
         self._around = around
@@ -122,6 +125,11 @@ class RouterEngine:
         return sum(not session.done for session in self._sessions.values())
 
     @property
+    def waiting(self) -> int:
+        """Sessions that wait for their turn."""
+        return self._around.admission.waiting
+
+    @property
     def divergences(self) -> int:
         """Duplicate tokens that differed from the first."""
         return self._around.counters.divergences_seen
@@ -136,7 +144,15 @@ class RouterEngine:
         """See `engine_protocol.Engine`."""
         ties = affinity or Affinity()
         id = f"s{secrets.token_hex(12)}" if claim is None else claim.session
-        facts = Facts(id, Tensor.of_tokens(prompt), sampling, salt=ties.salt, conversation=ties.conversation)
+        facts = Facts(
+            id,
+            Tensor.of_tokens(prompt),
+            sampling,
+            salt=ties.salt,
+            conversation=ties.conversation,
+            tenant=ties.tenant,
+            priority=ties.priority,
+        )
         if claim is None:
             return await self._begin(facts, Found())
         async with self._claims.setdefault(claim.session, asyncio.Lock()):
@@ -151,8 +167,8 @@ class RouterEngine:
         ready, reason = self.ready()
         if not ready:
             raise NotReady(reason)
-        if self.live >= self._limit:
-            raise Overloaded(1.0)
+        live = Counter(each.facts.tenant for each in self._sessions.values() if not each.done)
+        self._limit.check(facts.tenant, live, RETRY_SECONDS)
         session = LiveSession(self._around, facts)
         self._sessions[session.id] = session
         self._around.counters.sessions.inc()

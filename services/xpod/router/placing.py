@@ -5,6 +5,7 @@ Brings together what the pure choices need: the pod's view, the prompt tree, and
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from xpod_policy.routing import Candidate, Routing, route
 from xpod_proto import Tensor
 
 NOTHING = Prefixes({}, 0)
+STEPS_AHEAD = 1
+"""More would wait at the worker, in order of arrival."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,18 @@ class Placing:
         self._turns += 1
         member = next(member for member in workers if member.name == found.name)
         return Place(member, found.tokens, found.seconds, found.cached)
+
+    def uncached(self, prompt: Tensor, salt: str) -> int:
+        """Of a prompt, how many tokens whoever computes it would have to compute, as far as we know."""
+        length = prompt.shape[0]
+        candidates = self._candidates(self._view.usable("prefill"), prompt, salt)
+        known = max((max(each.kept, each.pooled) for each in candidates), default=0)
+        return length - min(known, length - 1)
+
+    def room(self) -> float:
+        """Prompt tokens that keep all prefill workers busy; no bound where none is there."""
+        steps = [told.step_tokens(member) for member in self._view.usable("prefill")]
+        return STEPS_AHEAD * sum(steps) if steps else math.inf
 
     def decode(self, blocks: int, avoid: Container[str]) -> Place | None:
         """Who has a slot, and room for so many blocks of KV."""

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from xpod.common.service import Service
+from xpod.router.admission import Admission, Limit
 from xpod.router.api.app import make_app
 from xpod.router.api.settings import ApiSettings
 from xpod.router.brokers import Brokers
@@ -102,7 +103,10 @@ class Router(Service):
         registry.register(PoolMetrics(self.view))
         counters = Counters(registry)
         placing = Placing(self.view, self.prompts, Routing(config.routing), counters)
-        around = Surroundings(self.data, self.pod, self.member, self.view, counters, patience, placing)
+        admission = Admission(placing.room)
+        around = Surroundings(
+            self.data, self.pod, self.member, self.view, counters, patience, placing, admission
+        )
         limit = config.max_model_len or model.max_positions
         name = config.served_model_name or directory.name
         store = self.data.store(f"{self.pod}-sessions", lifetime=LIFETIME)
@@ -117,7 +121,7 @@ class Router(Service):
             journal=journal,
             name=name,
             max_model_len=limit,
-            limit=config.max_sessions,
+            limit=Limit(config.max_sessions),
             keep=config.keep,
         )
         self.permanent("silences", self.engine.watch_silences)
@@ -129,6 +133,7 @@ class Router(Service):
         self.view.listen(self.engine.member_changed)
         self.view.on_heartbeat(self.engine.heartbeat)
         self.view.on_heartbeat(self.prompts.heartbeat)
+        self.view.on_heartbeat(lambda member: admission.look())  # a worker more, or less
         self.data.on_reconnect(self.engine.reconnected)
         await self.open_view(model=self._model)
         settings = ApiSettings(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
+from xpod.router.admission import Pass
 from xpod.router.api.engine_protocol import SessionError
 from xpod.router.placing import Place
 from xpod.router.reading import Readers
@@ -46,7 +48,8 @@ class Facts:
     """What makes a session's tokens, who it is, and `request`, the digest of the client's request.
 
     One that is `lasting` goes on when nobody reads it. KV is shared with sessions of the same `salt` only; those of one
-    `conversation` may go to one prefill worker (empty: this session is all of it).
+    `conversation` may go to one prefill worker (empty: this session is all of it). Sessions that wait go tenant by
+    tenant in turn, and of each tenant's the lowest `priority` first.
     """
 
     id: str
@@ -56,6 +59,8 @@ class Facts:
     lasting: bool = False
     salt: str = ""
     conversation: str = ""
+    tenant: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class LiveSession:
         self._kinds: dict[str, str] = {}
         self._holder = ""
         self._counted = 0
+        self._pass: Pass | None = None
 
     @property
     def cached_tokens(self) -> int:
@@ -217,6 +223,9 @@ class LiveSession:
                 case machine.Diverged(index, first, second):
                     self._around.counters.diverged()
                     log.critical("DIVERGENCE", session=self.id, index=index, first=first, second=second)
+        if self._pass is not None and self._machine.phase != "prefill":
+            through, self._pass = self._pass, None
+            through.leave()
 
     def _count_recovery(self) -> None:
         fresh = self._machine.recoveries - self._counted
@@ -238,6 +247,41 @@ class LiveSession:
 
     async def _place(self, kind: str, epoch: int) -> None:
         """Find a worker that accepts the session; a refusal sends us to the next one."""
+        if kind == "prefill" and not self._holder:
+            await self._admitted(epoch)
+        with self._told_where_it_waits(kind) as waits:
+            await self._offer(kind, epoch, waits)
+
+    async def _admitted(self, epoch: int) -> None:
+        """Returns when it is our turn, which stays ours until the prompt is computed, or nothing is left to place."""
+        facts, around = self.facts, self._around
+        if self._pass is None:
+            cost = around.placing.uncached(facts.prompt, facts.salt)
+            self._pass = around.admission.enter(facts.tenant, cost, facts.priority)
+        try:
+            async with asyncio.timeout(around.patience.queue):
+                await self._pass.granted()
+        except TimeoutError:
+            self._apply(self._machine.unplaced(epoch, "queue_timeout", "others were before it all that time"))
+
+    @contextmanager
+    def _told_where_it_waits(self, kind: str) -> Iterator[Callable[[], None]]:
+        """What is yielded says, once, that there is no room for the session at any worker."""
+        admission, tenant, told = self._around.admission, self.facts.tenant, list[bool]()
+
+        def waits() -> None:
+            if kind == "decode" and not told:
+                told.append(True)
+                admission.homeless(tenant, 1)
+
+        try:
+            yield waits
+        finally:
+            if told:
+                admission.homeless(tenant, -1)
+
+    async def _offer(self, kind: str, epoch: int, waits: Callable[[], None]) -> None:
+        """Until a worker takes it, or there is no sense in it any more."""
         patience, view = self._around.patience, self._around.view
         began = served = time.monotonic()
         avoid: set[str] = set()
@@ -266,6 +310,7 @@ class LiveSession:
                 self._apply(self._machine.unplaced(epoch, "queue_timeout", f"every {kind} worker is full"))
             else:
                 avoid.clear()
+                waits()
                 await view.changed(0.25)
 
     def _choose(self, kind: str, avoid: set[str]) -> Place | None:

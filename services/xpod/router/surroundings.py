@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xpod.common.view import PodView
+from xpod.router.admission import Admission
 from xpod.router.counters import Counters
 from xpod.router.placing import Placing
 from xpod_runtime.bus import Bus
@@ -33,3 +34,4 @@ class Surroundings:
     counters: Counters
     patience: Patience
     placing: Placing
+    admission: Admission

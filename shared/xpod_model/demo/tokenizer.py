@@ -20,8 +20,17 @@ SPLIT = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 CHAT_TEMPLATE = """\
+{%- if tools %}
+{{- '<|im_start|>system\\nYou may call these functions:\\n<tools>' }}
+{%- for tool in tools %}
+{{- '\\n' + tool | tojson }}
+{%- endfor %}
+{{- '\\n</tools>\\nTo call one, write its name and arguments:\\n' }}
+{{- '<tool_call>\\n{"name": "f", "arguments": {}}\\n</tool_call><|im_end|>\\n' }}
+{%- endif %}
 {%- for message in messages %}
-{{- '<|im_start|>' + message.role + '\\n' }}
+{%- set answer = message.role == 'tool' %}
+{{- '<|im_start|>' + ('user' if answer else message.role) + '\\n' + ('<tool_response>\\n' if answer else '') }}
 {%- if message.content is string %}
 {{- message.content }}
 {%- elif message.content %}
@@ -29,7 +38,12 @@ CHAT_TEMPLATE = """\
 {{- part.text }}
 {%- endfor %}
 {%- endif %}
-{{- '<|im_end|>\\n' }}
+{%- for call in message.tool_calls or [] %}
+{{- '\\n' if message.content or not loop.first else '' }}
+{%- set called = {'name': call.function.name, 'arguments': call.function.arguments} %}
+{{- '<tool_call>\\n' + called | tojson + '\\n</tool_call>' }}
+{%- endfor %}
+{{- ('\\n</tool_response>' if answer else '') + '<|im_end|>\\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}
 {{- '<|im_start|>assistant\\n' }}

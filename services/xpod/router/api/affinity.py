@@ -31,7 +31,8 @@ def tenant_of(scope: Scope) -> bytes:
 def affinity_of(request: GenerationRequest, tenant: bytes) -> Affinity:
     """Equal for every try of a request by one client, at any router with the same keys."""
     conversation = request.prompt_cache_key or request.user or ""
-    return Affinity(_salt(tenant, request.cache_salt or ""), conversation)
+    salt = _salt(tenant, request.cache_salt or "")
+    return Affinity(salt, conversation, _salt(tenant, ""), request.priority)
 
 
 def _salt(tenant: bytes, wanted: str) -> str:

@@ -116,7 +116,9 @@ class Chunks:
             opening = self._reply.opening(piece.choice)
             if opening is not None:
                 await write(frame(dump(self._chunk(opening))))
-        if piece.output.index >= self._next and (piece.text or piece.finish or self._every_token):
+        if piece.output.index >= self._next and (
+            piece.text or piece.calls or piece.finish or self._every_token
+        ):
             many = len(self._generation.choices)
             self._finished += bool(piece.finish)
             # An id names a place in one choice's tokens; with several choices there is no such place.

@@ -30,7 +30,8 @@ def make_app(
     engine: Engine, text: Text, settings: ApiSettings, registry: CollectorRegistry | None = None
 ) -> FastAPI:
     """The application; `registry` lets the caller publish metrics of its own on /metrics."""
-    api = Api(engine, text, settings, Metrics(engine.model_name, registry), int(time.time()))
+    metrics = Metrics(engine.model_name, registry, queued=lambda: engine.waiting)
+    api = Api(engine, text, settings, metrics, int(time.time()))
     app = FastAPI(
         title="xpod",
         version=settings.version,

@@ -7,7 +7,7 @@ Does not know: JSON, HTTP, or that there may be other choices.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -15,6 +15,7 @@ from xpod.router.api.engine_protocol import Output, Session, SessionError
 from xpod.router.api.metrics import Meter
 from xpod.router.api.stops import StopMatcher
 from xpod.router.api.text_protocol import TextStream
+from xpod.router.api.tool_calls import CallDelta, CallReader
 from xpod_runtime.errors import XpodError
 
 log = structlog.get_logger("xpod.router.api")
@@ -24,7 +25,8 @@ log = structlog.get_logger("xpod.router.api")
 class Piece:
     """What one output adds to choice `choice`: its text starts at character `offset` of the generated text.
 
-    `text` may be empty (held back) or longer than the token (let go); `finish` is set on the last piece.
+    `text` may be empty (held back) or longer than the token (let go); `finish` is set on the last piece. What belongs
+    to calls of functions is in `calls` instead, and `called` says whether there was one up to here.
     """
 
     choice: int
@@ -32,6 +34,8 @@ class Piece:
     text: str
     offset: int
     finish: str
+    calls: tuple[CallDelta, ...] = ()
+    called: bool = False
 
 
 Emit = Callable[[Piece], Awaitable[None]]
@@ -49,7 +53,9 @@ class Choice:
         stops: StopMatcher,
         min_tokens: int,
         meter: Meter,
+        reader: CallReader | None = None,
     ) -> None:
+        """With a `reader`, calls of functions are told from the rest of the text."""
         self.index = index
         self.session = session
         self.count = 0
@@ -57,6 +63,7 @@ class Choice:
         self._stops = stops
         self._min_tokens = min_tokens
         self._meter = meter
+        self._reader = reader
         self._length = 0
         self._live = True
 
@@ -91,10 +98,19 @@ class Choice:
         shown, stopped = self._stops.push(text) if self.count > self._min_tokens else (text, False)
         if output.finish and not stopped:
             shown += self._stops.flush()
-        return Piece(self.index, output, shown, offset, "stop" if stopped else output.finish)
+        piece = Piece(self.index, output, shown, offset, "stop" if stopped else output.finish)
+        return piece if self._reader is None else _with_calls(piece, self._reader)
 
     async def _let_go(self, how: Callable[[], Awaitable[None]]) -> None:
         try:
             await how()
         except XpodError as error:
             log.warning("cancel failed", session=self.session.id, error=str(error))
+
+
+def _with_calls(piece: Piece, reader: CallReader) -> Piece:
+    """The piece, with calls apart from words."""
+    words, calls = reader.push(piece.text)
+    if piece.finish:
+        words += reader.flush()
+    return replace(piece, text=words, calls=tuple(calls), called=reader.calls > 0)

@@ -23,6 +23,7 @@ from xpod.router.api.replies import ChatReply, CompletionReply
 from xpod.router.api.requests import ChatRequest, CompletionRequest, GenerationRequest
 from xpod.router.api.resume import HEADER, Place
 from xpod.router.api.sampling import check
+from xpod.router.api.tools import chat_grammar_of
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 _STREAM = {
@@ -39,9 +40,10 @@ def completion_routes(api: Api) -> APIRouter:
         arrived = api.metrics.clock()
         api.served(body.model)
         check(body, api.engine.vocab_size)
-        grammar = await grammar_of(body)
-        prompt = await prompts.of_chat(body.messages, api.text, body.chat_template_kwargs)
-        ask = replace(_ask(api, body, [prompt], arrived, http), grammar=grammar)
+        grammar = await chat_grammar_of(body, api.text)
+        prompt = await prompts.of_chat(body, api.text)
+        ask = _ask(api, body, [prompt], arrived, http)
+        ask = replace(ask, grammar=grammar, calls=bool(body.offered))
         return await answer(http, ask, ChatReply(body, api.text))
 
     @routes.post("/completions", responses={200: _STREAM})

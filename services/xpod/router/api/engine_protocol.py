@@ -78,10 +78,13 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Affinity:
     """What ties a session to others: KV is shared with sessions of the same `salt` only, and those of the same
-    `conversation` (empty: this one alone) may be sent the same way."""
+    `conversation` (empty: this one alone) may be sent the same way. Where not all can go at once, tenants go in turn,
+    and of a tenant's sessions the lowest `priority` first."""
 
     salt: str = ""
     conversation: str = ""
+    tenant: str = ""
+    priority: int = 0
 
 
 class Session(Protocol):
@@ -123,6 +126,10 @@ class Engine(Protocol):
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def waiting(self) -> int:
+        """Sessions that wait for their turn."""
 
     def ready(self) -> tuple[bool, str]:
         """Whether the pod can serve, and in one line what is missing where it cannot."""

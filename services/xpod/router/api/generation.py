@@ -18,6 +18,7 @@ from xpod.router.api.requests import GenerationRequest
 from xpod.router.api.resume import Place
 from xpod.router.api.sampling import base_seed, seed_of, spec_of, token_budget, with_defaults
 from xpod.router.api.stops import StopMatcher
+from xpod.router.api.tool_calls import CallReader
 from xpod_proto import SamplingSpec
 from xpod_runtime.errors import XpodError
 
@@ -28,7 +29,7 @@ class Ask:
 
     `place` is where an earlier stream of the same request ended too early; with several choices there is none.
     `key` names the request, so that it can be repeated. `affinity` is that of all its choices; `grammar` says what they
-    have to be like.
+    have to be like. With `calls`, they may call functions.
     """
 
     api: Api
@@ -39,6 +40,7 @@ class Ask:
     key: Key | None = None
     affinity: Affinity = field(default_factory=Affinity)
     grammar: str = ""
+    calls: bool = False
 
     @property
     def seed(self) -> int | None:
@@ -156,8 +158,7 @@ def _specs(ask: Ask, prompt: Prompt) -> list[SamplingSpec]:
 
 async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Choice:
     api = ask.api
-    with api.metrics.waiting.track_inprogress():
-        session = await api.engine.open(list(prompt.ids), spec, ask.claim(index), ask.affinity)
+    session = await api.engine.open(list(prompt.ids), spec, ask.claim(index), ask.affinity)
     return Choice(
         index,
         session=session,
@@ -165,4 +166,5 @@ async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Cho
         stops=StopMatcher(ask.request.stops),
         min_tokens=ask.request.min_tokens,
         meter=api.metrics.meter(len(prompt.ids), ask.arrived),
+        reader=CallReader(session.id) if ask.calls else None,
     )

@@ -34,8 +34,12 @@ class JsonObjectFormat(Strict):
 
     type: Literal["json_object"]
 
+    @property
+    def schema_wanted(self) -> Schema:
+        return ANY_OBJECT
+
     def grammar(self) -> str:
-        return of_json(ANY_OBJECT)
+        return of_json(self.schema_wanted)
 
 
 class JsonSchema(Strict):
@@ -53,8 +57,12 @@ class JsonSchemaFormat(Strict):
     type: Literal["json_schema"]
     json_schema: JsonSchema
 
+    @property
+    def schema_wanted(self) -> Schema:
+        return self.json_schema.schema_
+
     def grammar(self) -> str:
-        return of_json(self.json_schema.schema_)
+        return of_json(self.schema_wanted)
 
 
 ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
@@ -102,19 +110,18 @@ async def grammar_of(request: Guided) -> str:
     if form is not None and request.structured_outputs is not None:
         raise bad_request("response_format and structured_outputs exclude each other", "structured_outputs")
     if form is not None:
-        return await _made("response_format", form, request)
+        return await made("response_format", form.grammar, request)
     if request.structured_outputs is not None:
-        return await _made("structured_outputs", request.structured_outputs, request)
+        return await made("structured_outputs", request.structured_outputs.grammar, request)
     return ""
 
 
-async def _made(
-    name: str, form: JsonObjectFormat | JsonSchemaFormat | StructuredOutputs, request: Guided
-) -> str:
+async def made(name: str, grammar: Callable[[], str], request: Guided) -> str:
+    """What `grammar` makes of the parameter of that name. Raises ApiError."""
     for other in ("ignore_eos", "min_tokens"):
         if getattr(request, other):  # a grammar says itself where the answer ends
             raise bad_request(f"{other} and {name} exclude each other", other)
     try:
-        return await asyncio.to_thread(form.grammar)
+        return await asyncio.to_thread(grammar)
     except GrammarError as error:
         raise bad_request(f"{name}: {error}", name, CODE) from error

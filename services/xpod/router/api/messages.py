@@ -1,19 +1,20 @@
 """The turns of a conversation, as clients send them and as chat templates know them.
 
-Knows: roles, text parts. Does not know: sampling, or which template there is.
+Knows: roles, text parts, calls of functions and what came of them. Does not know: sampling, or which template there is.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from pydantic import model_validator
 
-from xpod.router.api.strict import Strict, Utf8
+from xpod.router.api.strict import Inconsistent, Strict, Utf8
 
-_NO_TOOLS: dict[str, tuple[Any, ...]] = dict.fromkeys(
-    ("audio", "function_call", "refusal", "tool_call_id", "tool_calls"), ([],)
-)
+_OTHERS: dict[str, tuple[Any, ...]] = dict.fromkeys(("audio", "function_call", "refusal"), ()) | {
+    "annotations": ([],)
+}
 
 
 class TextPart(Strict):
@@ -31,17 +32,73 @@ class TextPart(Strict):
         return data
 
 
+class CalledFunction(Strict):
+    """What was called: `arguments` is the text of a JSON object."""
+
+    name: Utf8
+    arguments: Utf8
+
+    @model_validator(mode="after")
+    def _object(self) -> CalledFunction:
+        if not isinstance(self.said, dict):
+            raise Inconsistent("arguments", "not the text of a JSON object")
+        return self
+
+    @property
+    def said(self) -> Any:
+        """The arguments themselves; None: they make no sense."""
+        try:
+            return json.loads(self.arguments or "{}")
+        except (ValueError, RecursionError):
+            return None
+
+
+class ToolCall(Strict):
+    """A call that the model made before."""
+
+    neutral = {"index": tuple(range(128))}
+    id: Utf8
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+    def for_template(self) -> dict[str, Any]:
+        """The call as chat templates know it."""
+        function = {"name": self.function.name, "arguments": self.function.said}
+        return {"id": self.id, "type": "function", "function": function}
+
+
 class ChatMessage(Strict):
-    """One turn; `developer` is OpenAI's newer word for `system`."""
+    """One turn; `developer` is OpenAI's newer word for `system`, `tool` says what came of a call."""
 
-    neutral = _NO_TOOLS
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Utf8 | list[TextPart]
+    neutral = _OTHERS
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Utf8 | list[TextPart] | None = None
     name: Utf8 | None = None
+    tool_calls: list[ToolCall] = []
+    tool_call_id: Utf8 | None = None
 
-    def for_template(self) -> dict[str, str]:
+    @model_validator(mode="after")
+    def _consistent(self) -> ChatMessage:
+        if self.content is None and not self.tool_calls:
+            raise Inconsistent("content", "is required")
+        if self.tool_calls and self.role != "assistant":
+            raise Inconsistent("tool_calls", "only the assistant calls")
+        if (self.role == "tool") != (self.tool_call_id is not None):
+            raise Inconsistent("tool_call_id", "belongs to messages of the role 'tool', and to each of them")
+        return self
+
+    def for_template(self) -> dict[str, Any]:
         """The message as chat templates know it."""
-        parts = self.content
+        parts = self.content or ""
         text = parts if isinstance(parts, str) else "".join(part.text for part in parts)
-        role = "system" if self.role == "developer" else self.role
-        return {"role": role, "content": text} | ({"name": self.name} if self.name else {})
+        message: dict[str, Any] = {
+            "role": "system" if self.role == "developer" else self.role,
+            "content": text,
+        }
+        if self.name:
+            message["name"] = self.name
+        if self.tool_calls:
+            message["tool_calls"] = [call.for_template() for call in self.tool_calls]
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
+        return message

@@ -60,19 +60,22 @@ FINISHES = ("stop", "length", "abort", "error")
 
 
 class Metrics:
-    """The instruments of one router; every series carries `model_name`."""
+    """The instruments of one router; every series carries `model_name`. `queued` says how many sessions wait."""
 
     def __init__(
         self,
         model_name: str,
         registry: CollectorRegistry | None = None,
         clock: Callable[[], float] = monotonic,
+        queued: Callable[[], int] = lambda: 0,
     ) -> None:
         self.registry = registry or CollectorRegistry()
         self.clock = clock
         self._model = model_name
-        self.running = self._gauge("num_requests_running", "Requests that are being generated")
-        self.waiting = self._gauge("num_requests_waiting", "Requests that wait for a session")
+        self.open = 0
+        running = self._gauge("num_requests_running", "Requests that are being generated")
+        running.set_function(lambda: max(0, self.open - queued()))
+        self._gauge("num_requests_waiting", "Requests that wait for their turn").set_function(queued)
         self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens processed")
         self.generation_tokens = self._counter("generation_tokens", "Tokens generated")
         self.cache_queries = self._counter(
@@ -100,8 +103,7 @@ class Metrics:
 
     def load(self) -> int:
         """How many requests are running or waiting."""
-        samples = [s for gauge in (self.running, self.waiting) for m in gauge.collect() for s in m.samples]
-        return int(sum(sample.value for sample in samples))
+        return self.open
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"vllm:{name}", text, ["model_name"], registry=self.registry).labels(self._model)
@@ -124,7 +126,7 @@ class Meter:
         self._last = 0.0
         self._count = 0
         self._open = True
-        metrics.running.inc()
+        metrics.open += 1
 
     def token(self, cached: int) -> None:
         """One more token; `cached` of the prompt's tokens came from the cache."""
@@ -142,7 +144,7 @@ class Meter:
         if not self._open:
             return
         self._open = False
-        self._metrics.running.dec()
+        self._metrics.open -= 1
         self._metrics.ended[reason].inc()
         self._metrics.whole.observe(self._metrics.clock() - self._arrived)
         self._metrics.answer_size.observe(self._count)

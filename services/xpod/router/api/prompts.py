@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 from xpod.router.api.errors import bad_request
 from xpod.router.api.messages import ChatMessage
-from xpod.router.api.requests import CompletionRequest
+from xpod.router.api.requests import ChatRequest, CompletionRequest
 from xpod.router.api.sampling import check_tokens
 from xpod.router.api.text_protocol import Text
+from xpod.router.api.tools import for_template
 from xpod_model.errors import ModelError
 
 _LONG_TEXT = (
     20_000  # characters; longer ones are tokenised off the event loop, which streams to others meanwhile
 )
-_TAKEN = frozenset({"messages", "add_generation_prompt"})
+_TAKEN = frozenset({"messages", "add_generation_prompt", "tools"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +62,11 @@ async def _prompt(given: str | list[int], echo: bool, text: Text, vocab_size: in
     return Prompt(ids, shown if echo else "")
 
 
-async def of_chat(messages: list[ChatMessage], text: Text, template_kwargs: dict[str, object]) -> Prompt:
+async def of_chat(request: ChatRequest, text: Text) -> Prompt:
     """The chat template's text, tokenised as it stands."""
-    content = render(messages, text, True, template_kwargs)
+    content = render(
+        request.messages, text, True, request.chat_template_kwargs, for_template(request.offered)
+    )
     ids = await encode(text, content, add_special=False)
     if not ids:
         raise bad_request("the chat template made nothing of these messages", "messages", "empty_prompt")
@@ -70,13 +74,19 @@ async def of_chat(messages: list[ChatMessage], text: Text, template_kwargs: dict
 
 
 def render(
-    messages: list[ChatMessage], text: Text, generate: bool, template_kwargs: dict[str, object]
+    messages: list[ChatMessage],
+    text: Text,
+    generate: bool,
+    template_kwargs: dict[str, object],
+    tools: list[dict[str, Any]] | None = None,
 ) -> str:
     """Apply the model's chat template; what it refuses is the client's to mend."""
     if taken := _TAKEN & template_kwargs.keys():
         raise bad_request(f"chat_template_kwargs may not set {min(taken)!r}", "chat_template_kwargs")
+    if tools and not text.knows_tools:
+        raise bad_request("the model's chat template has no place for tools", "tools", "unsupported_value")
     turns = [message.for_template() for message in messages]
     try:
-        return text.apply_chat_template(turns, add_generation_prompt=generate, **template_kwargs)
+        return text.apply_chat_template(turns, tools=tools, add_generation_prompt=generate, **template_kwargs)
     except ModelError as error:
         raise bad_request(str(error), "messages", "chat_template") from error

@@ -12,7 +12,7 @@ from xpod.router.api.errors import ApiError, bad_request
 
 _MOST = 4
 # Objects with named parts; in any other parameter a name in the path is a key that the client chose.
-_NESTED = {"messages", "stream_options"}
+_NESTED = {"messages", "stream_options", "tools"}
 _UNION = {"str", "TextPart"}
 
 

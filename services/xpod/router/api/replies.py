@@ -15,6 +15,7 @@ from xpod.router.api.generation import Generation
 from xpod.router.api.logprobs import chat_logprobs, completion_logprobs
 from xpod.router.api.requests import ChatRequest, CompletionRequest, GenerationRequest
 from xpod.router.api.text_protocol import Text
+from xpod.router.api.tool_calls import CallDelta
 
 Json = dict[str, Any]
 
@@ -53,19 +54,42 @@ class ChatReply:
         return empty | _ids(self._request, [])
 
     def delta(self, piece: Piece) -> Json:
-        delta = {"content": piece.text} if piece.text or not piece.finish else {}
+        delta: Json = {"content": piece.text} if piece.text or not (piece.finish or piece.calls) else {}
+        if piece.calls:
+            delta["tool_calls"] = [_call_delta(call) for call in piece.calls]
         return {"index": piece.choice, "delta": delta} | self._ending([piece])
 
     def whole(self, pieces: Sequence[Piece]) -> Json:
         content = "".join(piece.text for piece in pieces)
-        message = {"role": "assistant", "content": content, "refusal": None}
+        message: Json = {"role": "assistant", "content": content, "refusal": None}
+        if pieces[-1].called:
+            message |= {"content": content if content.strip() else None, "tool_calls": _calls(pieces)}
         return {"index": pieces[0].choice, "message": message} | self._ending(pieces)
 
     def _ending(self, pieces: Sequence[Piece]) -> Json:
         logprobs = chat_logprobs(self._text, pieces) if self._request.logprobs else None
-        return {"logprobs": logprobs, "finish_reason": pieces[-1].finish or None} | _ids(
-            self._request, pieces
-        )
+        last = pieces[-1]
+        finish = "tool_calls" if last.called and last.finish == "stop" else last.finish or None
+        return {"logprobs": logprobs, "finish_reason": finish} | _ids(self._request, pieces)
+
+
+def _call_delta(call: CallDelta) -> Json:
+    if not call.id:
+        return {"index": call.index, "function": {"arguments": call.arguments}}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"index": call.index, "id": call.id, "type": "function", "function": function}
+
+
+def _calls(pieces: Sequence[Piece]) -> list[Json]:
+    """The calls of a whole answer."""
+    found: list[Json] = []
+    for call in (call for piece in pieces for call in piece.calls):
+        if call.id:
+            function = {"name": call.name, "arguments": call.arguments}
+            found.append({"id": call.id, "type": "function", "function": function})
+        else:
+            found[call.index]["function"]["arguments"] += call.arguments
+    return found
 
 
 class CompletionReply:

@@ -15,6 +15,7 @@ from pydantic import Field
 from xpod.router.api.grammar import Guided
 from xpod.router.api.messages import ChatMessage
 from xpod.router.api.strict import Strict, Utf8
+from xpod.router.api.tools import Tools
 
 StopText = Annotated[Utf8, Field(min_length=1)]
 StopTexts = Annotated[list[StopText], Field(max_length=16)]
@@ -36,7 +37,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "length_penalty": (1.0,),
     "modalities": (["text"],),
     "parallel_tool_calls": (True,),
-    "priority": (0,),
     "service_tier": ("auto", "default"),
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
@@ -103,6 +103,7 @@ class GenerationRequest(Guided, ABC):
     user: Utf8 | None = None
     prompt_cache_key: Utf8 | None = None
     cache_salt: CacheSalt | None = None
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 0
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] = 0
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
@@ -136,7 +137,7 @@ class CompletionRequest(GenerationRequest):
         return -1 if self.logprobs is None else self.logprobs
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(GenerationRequest, Tools):
     """The body of /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]

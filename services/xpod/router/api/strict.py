@@ -30,6 +30,14 @@ class Unsupported(ValueError):
         self.param = param
 
 
+class Inconsistent(ValueError):
+    """A parameter that makes no sense beside the others."""
+
+    def __init__(self, param: str, why: str) -> None:
+        super().__init__(why)
+        self.param = param
+
+
 class Strict(BaseModel):
     """No coercion, no unknown names; null means absent."""
 

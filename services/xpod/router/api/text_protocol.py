@@ -6,7 +6,7 @@ Does not know: any tokenizer library or file format.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Protocol
 
 
@@ -27,6 +27,14 @@ class Text(Protocol):
     def decode(self, ids: Sequence[int], /, *, skip_special: bool = True) -> str: ...
 
     def apply_chat_template(self, messages: Sequence[dict[str, Any]], /, **kw: Any) -> str: ...
+
+    @property
+    def added_tokens(self) -> Container[str]:
+        """Texts that are one token wherever they stand."""
+
+    @property
+    def knows_tools(self) -> bool:
+        """Does the chat template tell the model of tools?"""
 
     def token(self, token_id: int, /) -> str: ...
 

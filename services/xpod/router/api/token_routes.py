@@ -18,6 +18,7 @@ from xpod.router.api.prompts import encode, render
 from xpod.router.api.requests import TokenId
 from xpod.router.api.sampling import check_tokens
 from xpod.router.api.strict import Strict, Utf8
+from xpod.router.api.tools import Tool, for_template
 
 
 class TokenizeRequest(Strict):
@@ -30,6 +31,7 @@ class TokenizeRequest(Strict):
     add_generation_prompt: bool = True
     return_token_strs: bool = False
     chat_template_kwargs: dict[str, Any] = {}
+    tools: list[Tool] = []
 
 
 class DetokenizeRequest(Strict):
@@ -65,5 +67,11 @@ async def _encode(api: Api, body: TokenizeRequest) -> list[int]:
         raise bad_request("send either prompt or messages", "prompt")
     if body.prompt is not None:
         return await encode(api.text, body.prompt, add_special=special is not False)
-    content = render(body.messages or [], api.text, body.add_generation_prompt, body.chat_template_kwargs)
+    content = render(
+        body.messages or [],
+        api.text,
+        body.add_generation_prompt,
+        body.chat_template_kwargs,
+        for_template(tool.function for tool in body.tools),
+    )
     return await encode(api.text, content, add_special=special is True)

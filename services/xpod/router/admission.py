@@ -1,0 +1,102 @@
+"""Which sessions may go to prefill workers now: as much as keeps these busy; the others wait here, in turn.
+
+What waits at a worker is served in order of arrival, so whoever sends most would be served most. What waits here is
+served by tenant (see `fair_queue`). Knows: who waits, what is under way. Does not know: workers, or what sessions do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from xpod.router.api.engine_protocol import Overloaded
+from xpod_policy.fair_queue import FairQueue
+
+WAIT_FOR_DECODE = 8
+"""A tenant with so many sessions that are prefilled and find no decode worker sends no more of them there."""
+
+
+class Pass:
+    """One session's way to a prefill worker: `granted` returns when it may go; `leave` when it is through, or gone."""
+
+    def __init__(self, admission: Admission, tenant: str, cost: int) -> None:
+        self.tenant, self.cost = tenant, cost
+        self._admission = admission
+        self._granted = asyncio.Event()
+
+    async def granted(self) -> None:
+        """Returns when it may go, or has left."""
+        await self._granted.wait()
+
+    def grant(self) -> None:
+        """It may go."""
+        self._granted.set()
+
+    def leave(self) -> None:
+        """It waits for no prefill any more. Idempotent."""
+        self._granted.set()
+        self._admission.left(self)
+
+
+class Admission:
+    """`room()` says how many prompt tokens may be under way at once; one session always may."""
+
+    def __init__(self, room: Callable[[], float]) -> None:
+        self._room = room
+        self._queue: FairQueue[Pass] = FairQueue()
+        self._under_way: set[Pass] = set()
+        self._homeless: Counter[str] = Counter()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._queue)
+
+    def enter(self, tenant: str, cost: int, priority: int = 0) -> Pass:
+        """A session of that tenant, with so many prompt tokens to compute, waits for its turn."""
+        entered = Pass(self, tenant, cost)
+        self._queue.push(entered, tenant, max(1, cost), priority)
+        self.look()
+        return entered
+
+    def left(self, who: Pass) -> None:
+        """It is through, or gone."""
+        if not self._queue.remove(who):
+            self._under_way.discard(who)
+        self.look()
+
+    def homeless(self, tenant: str, change: int) -> None:
+        """One more (1) or less (-1) of a tenant's sessions is prefilled and finds no decode worker."""
+        self._homeless[tenant] += change
+        if not self._homeless[tenant]:
+            del self._homeless[tenant]
+        self.look()
+
+    def look(self) -> None:
+        """Let in whoever there is room for; call it when there may be more."""
+        while self._queue and (not self._under_way or self._load < self._room()):
+            who = self._queue.pop(lambda tenant: self._homeless[tenant] < WAIT_FOR_DECODE)
+            if who is None:
+                return
+            self._under_way.add(who)
+            who.grant()
+
+    @property
+    def _load(self) -> int:
+        return sum(each.cost for each in self._under_way)
+
+
+class Limit:
+    """How many sessions there may be at once: beyond `most` in all, a tenant keeps to its equal share of them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def check(self, tenant: str, live: Counter[str], retry_after: float) -> None:
+        """Raises Overloaded."""
+        if live.total() < self._most:
+            return
+        share = self._most / len(live.keys() | {tenant})
+        if live[tenant] >= share:
+            raise Overloaded(retry_after)

@@ -1,0 +1,115 @@
+"""Calls that a grammar holds a model to: what it lets through, with real tokens."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken, Tokenizer
+
+from xpod.router.api.requests import ChatRequest
+from xpod.router.api.tools import chat_grammar_of
+from xpod_model.checkpoint import Checkpoint
+from xpod_model.demo import demo_path
+from xpod_model.errors import GrammarError
+from xpod_model.guide import Grammars
+from xpod_model.text import Text
+
+POINT = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+SHARED = {
+    "type": "object",
+    "properties": {"at": {"$ref": "#/$defs/Point"}},
+    "required": ["at"],
+    "additionalProperties": False,
+    "$defs": {"Point": POINT},
+}
+MOVE = {"type": "function", "function": {"name": "move", "parameters": SHARED}}
+STOP = {"type": "function", "function": {"name": "stop"}}
+ONE = {"type": "function", "function": {"name": "move"}}
+REQUIRED: dict[str, Any] = {"tools": [MOVE, STOP], "tool_choice": "required"}
+STRICT: dict[str, Any] = {
+    "tools": [{"type": "function", "function": MOVE["function"] | {"strict": True}}, STOP]
+}
+NUMBER = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "integer"}}}
+
+
+def call(name: str, arguments: str) -> str:
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+MOVED, STOPPED = call("move", '{"at": {"x": 1}}'), call("stop", "{}")
+CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    # the request, what it lets through, what not
+    "required": (
+        REQUIRED,
+        [MOVED, STOPPED, f"{MOVED}\n{STOPPED}", call("stop", '{"why": [1]}')],
+        ["ok", "", f"ok {MOVED}", call("fly", "{}"), call("move", "{}"), call("move", '{"at": {"x": "1"}}')],
+    ),
+    "one call at a time": (REQUIRED | {"parallel_tool_calls": False}, [MOVED], [f"{MOVED}\n{STOPPED}"]),
+    "one tool": (REQUIRED | {"tool_choice": ONE}, [MOVED], [STOPPED, f"{MOVED}\n{MOVED}"]),
+    "strict": (
+        STRICT,
+        ["ok", "", "a < b <tool", MOVED, f"ok {MOVED}", f"{MOVED}\n{STOPPED} and so on"],
+        ["<tool_call>\nmove()\n</tool_call>", call("fly", "{}"), call("move", "{}")],
+    ),
+    "strict, one call at a time": (
+        STRICT | {"parallel_tool_calls": False},
+        ["ok", MOVED],
+        [call("move", "{}")],
+    ),
+    "a form, or calls": (
+        REQUIRED | {"tool_choice": "auto", "response_format": NUMBER},
+        ["7", MOVED],
+        ["seven"],
+    ),
+    "a form alone": (REQUIRED | {"tool_choice": "none", "response_format": NUMBER}, ["7"], [MOVED]),
+}
+
+
+@pytest.fixture(scope="module", params=["letters", "a token of its own"])
+def tokens(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Text, Grammars]:
+    """Qwen's vocabulary has tokens for both tags, which are text like any other; the demo model's has not."""
+    directory, vocab = demo_path(), Checkpoint.open(demo_path()).config.vocab
+    if request.param != "letters":
+        directory = tmp_path_factory.mktemp("tags")
+        for file in ("tokenizer_config.json", "special_tokens_map.json", "config.json"):
+            shutil.copy(demo_path() / file, directory)
+        vocab = with_tags(directory)
+    text = Text.load(directory)
+    assert text.decode(text.encode(MOVED, add_special=False)) == MOVED
+    return text, Grammars(directory, vocab, text.eos_token_ids)
+
+
+def with_tags(directory: Path) -> int:
+    """The size of the vocabulary."""
+    tokenizer = Tokenizer.from_file(str(demo_path() / "tokenizer.json"))
+    tokenizer.add_tokens([AddedToken(tag, special=False) for tag in ("<tool_call>", "</tool_call>")])
+    tokenizer.save(str(directory / "tokenizer.json"))
+    return tokenizer.get_vocab_size(with_added_tokens=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_what_an_answer_may_be(tokens: tuple[Text, Grammars], name: str) -> None:
+    extra, good, bad = CASES[name]
+    body = {"messages": [{"role": "user", "content": "hi"}], **extra}
+    grammar = await chat_grammar_of(ChatRequest.model_validate(body), tokens[0])
+    for text in good:
+        assert lets_through(tokens, grammar, text), text
+    for text in bad:
+        assert not lets_through(tokens, grammar, text), text
+
+
+async def test_without_a_wish_an_answer_is_free(tokens: tuple[Text, Grammars]) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], "tools": [MOVE]}
+    assert not await chat_grammar_of(ChatRequest.model_validate(body), tokens[0])
+
+
+def lets_through(tokens: tuple[Text, Grammars], grammar: str, said: str) -> bool:
+    text, grammars = tokens
+    try:
+        guide = grammars.guide(grammar, text.encode(said, add_special=False))
+        return bool(guide.allowed()[list(text.eos_token_ids)].any())
+    except GrammarError:
+        return False
