@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xpod_policy.blocks import blocks_for
+from xpod_policy.chunk_turns import ChunkTurns
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,17 @@ class Work:
 
 @dataclass(slots=True)
 class Running:
-    """A sequence in the batch: `known` tokens, of which `done` have their KV; `room` blocks are reserved."""
+    """A sequence in the batch: `known` tokens, of which `done` have their KV; `room` blocks are reserved.
+
+    Of a `tenant`'s prompts the lowest `priority` is first.
+    """
 
     id: str
     known: int
     done: int
     room: int
+    tenant: str = ""
+    priority: int = 0
 
     @property
     def left(self) -> int:
@@ -49,6 +55,7 @@ class Batch:
     total_blocks: int
     _reserved: dict[str, int] = field(default_factory=dict)
     _running: OrderedDict[str, Running] = field(default_factory=OrderedDict)
+    _turns: ChunkTurns = field(default_factory=ChunkTurns)
 
     @property
     def reserved_blocks(self) -> int:
@@ -89,12 +96,14 @@ class Batch:
         self._reserved[id] = blocks_for(longest)
         return self._reserved[id]
 
-    def join(self, id: str, known: int, done: int) -> None:
+    def join(self, id: str, known: int, done: int, tenant: str = "", priority: int = 0) -> None:
         """A reserved sequence takes part from the next step on."""
         assert id in self._reserved
         assert id not in self._running
         assert 0 <= done < known
-        self._running[id] = Running(id, known, done, self._reserved[id])
+        if not any(each.tenant == tenant and each.left > 1 for each in self._running.values()):
+            self._turns.arrives(tenant)
+        self._running[id] = Running(id, known, done, self._reserved[id], tenant, priority)
 
     def leave(self, id: str) -> None:
         """Finished, cancelled or failed: the slot and the room are free."""
@@ -102,11 +111,13 @@ class Batch:
         self._running.pop(id, None)
 
     def next_step(self) -> list[Work]:
-        """The next step: single tokens first (they keep streams moving), then chunks in order of arrival."""
-        budget = self.max_tokens
+        """The next step: single tokens first (they keep streams moving), then chunks, tenants in turn, as they came."""
+        chunks = [sequence for sequence in self._running.values() if sequence.left > 1]
+        singles = [sequence for sequence in self._running.values() if sequence.left == 1]
+        places, budget = self._turns.step({each.tenant for each in chunks}, self.max_tokens)
+        chunks.sort(key=lambda each: (places[each.tenant], each.priority))
         step: list[Work] = []
-        ordered = sorted(self._running.values(), key=lambda seq: seq.left > 1)  # stable: arrival order within
-        for sequence in ordered:
+        for sequence in (*singles, *chunks):
             count = min(sequence.left, budget)
             if count > 0:
                 step.append(Work(sequence.id, sequence.done, count))
@@ -120,7 +131,9 @@ class Batch:
             assert work.start == sequence.done
             sequence.done += work.count
             sequence.known += grew
-            if work.count == 1:  # where a step has no room for all, everyone gets a turn
+            if work.count > 1:
+                self._turns.computed(sequence.tenant, work.count)
+            else:  # where a step has no room for all, everyone gets a turn
                 self._running.move_to_end(work.id)
 
 

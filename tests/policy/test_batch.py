@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from xpod_policy.batch import Batch, Work, micro_batches
 from xpod_policy.blocks import blocks_for
+from xpod_policy.chunk_turns import RECENT_STEPS
 
 
 def batch(max_sequences: int = 4, max_tokens: int = 8, total_blocks: int = 10) -> Batch:
@@ -78,6 +79,52 @@ def test_leave_frees(join: bool) -> None:
 )
 def test_steps(sequences: list[tuple[str, int, int]], step: list[Work]) -> None:
     assert joined(*sequences).next_step() == step
+
+
+def shared_by(*sequences: tuple[str, int, str, int]) -> Batch:
+    """Prompts by name, length, tenant and priority; steps of 8 tokens."""
+    built = batch(max_sequences=100, total_blocks=1000)
+    for name, known, tenant, priority in sequences:
+        built.reserve(name, known + 100)
+        built.join(name, known, 0, tenant, priority)
+    return built
+
+
+def ran_step(built: Batch) -> list[Work]:
+    step = built.next_step()
+    for work in step:
+        built.ran(work, grew=False)
+        if built._running[work.id].left == 0:
+            built.leave(work.id)
+    return step
+
+
+def test_whoever_comes_to_anothers_prompts_has_the_next_step() -> None:
+    built = shared_by(("a1", 40, "a", 0), ("a2", 40, "a", 0))
+    ran_step(built)
+    built.reserve("b", 10)
+    built.join("b", 6, 0, "b")
+    assert ran_step(built) == [Work("b", 0, 6), Work("a1", 8, 2)]
+
+
+def test_tenants_get_equal_parts() -> None:
+    built = shared_by(("a1", 50, "a", 0), ("a2", 50, "a", 0), ("b1", 100, "b", 0))
+    steps = [work for _ in range(10) for work in ran_step(built)]
+    assert sum(work.count for work in steps if work.id == "b1") == pytest.approx(40, abs=8)
+
+
+def test_the_most_urgent_of_a_tenant_is_first() -> None:
+    built = shared_by(("later", 20, "a", 0), ("now", 4, "a", -1))
+    assert ran_step(built) == [Work("now", 0, 4), Work("later", 0, 4)]
+
+
+def test_who_was_here_lately_need_not_wait_for_a_whole_step() -> None:
+    built = shared_by(("a1", 2000, "a", 0), ("b", 2, "b", 0))
+    assert ran_step(built) == [Work("b", 0, 2), Work("a1", 0, 6)]
+    assert ran_step(built) == [Work("a1", 6, 4)]
+    for _ in range(RECENT_STEPS):
+        (work,) = ran_step(built)
+    assert work.count == 8
 
 
 def test_a_sequence_grows_token_by_token() -> None:

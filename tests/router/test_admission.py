@@ -46,12 +46,15 @@ def test_more_room_lets_more_in() -> None:
 
 
 def test_a_flood_waits_for_itself() -> None:
+    """A tenant that has nothing under way goes at once; beyond that, in turn."""
     admission = Admission(lambda: 100)
     flood = [admission.enter("loud", 100) for _ in range(50)]
-    quiet = admission.enter("quiet", 100)
+    quiet = [admission.enter("quiet", 100) for _ in range(2)]
+    assert may_go(*flood[:2], *quiet) == [True, False, True, False]
     flood[0].leave()
-    flood[1].leave()
-    assert may_go(quiet) == [True]
+    assert may_go(*flood[1:3], quiet[1]) == [True, False, False]
+    quiet[0].leave()
+    assert may_go(*flood[1:3], quiet[1]) == [True, False, True]
 
 
 async def test_who_leaves_while_it_waits_is_told() -> None:

@@ -9,7 +9,8 @@ from xpod_proto.tensor import Tensor
 class PrefillTask(Message):
     """Compute the KV of `prompt` (u32 `[T]`), sample token 0, and report to `router`; answered by Ack when queued.
 
-    KV is shared with sessions of the same `salt` only.
+    KV is shared with sessions of the same `salt` only. Tenants' prompts are computed in turn, the lowest `priority` of
+    each tenant's first.
     """
 
     session: str
@@ -18,3 +19,5 @@ class PrefillTask(Message):
     prompt: Tensor
     sampling: SamplingSpec
     salt: str = ""
+    tenant: str = ""
+    priority: int = 0

@@ -150,7 +150,7 @@ class Engine:
         self.tables.keep(sequence, full)
         sequence.loaded = min(prefix[-1].end if prefix else begin, sequence.known - 1)
         sequence.named = sequence.kept + len(full)
-        self.batch.join(sequence.id, sequence.known, sequence.loaded)
+        self.batch.join(sequence.id, sequence.known, sequence.loaded, sequence.tenant, sequence.priority)
         return True
 
     def _import(self, sequence: Sequence, blocks: list[BlockData]) -> None:

@@ -22,7 +22,8 @@ class Sequence:
     """`prompt` and `generated` are token ids; `table` is the KV block table; `named` counts its whole blocks so far.
 
     `kept` blocks of the table were there before it came; the KV of `loaded` tokens it did not have to compute. `guide`
-    knows which tokens may come next; `trouble` says why none can.
+    knows which tokens may come next; `trouble` says why none can. Tenants' prompts are computed in turn, the lowest
+    `priority` of each tenant's first.
     """
 
     id: str
@@ -39,6 +40,8 @@ class Sequence:
     coming: tuple[bytes, ...] = ()
     guide: Guide | None = None
     trouble: str = ""
+    tenant: str = ""
+    priority: int = 0
     events: list[TokenEvent] = field(default_factory=list)
     chain: list[BlockRef] = field(default_factory=list)
 

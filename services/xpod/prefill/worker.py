@@ -143,7 +143,15 @@ class Prefill(Worker):
             raise Busy(f"{self.member} has {len(self._waiting)} prompts waiting")
         prompt = task.prompt.tolist()
         sequence = Sequence(
-            task.session, task.epoch, task.router, prompt, [], task.sampling, self.naming(task)
+            task.session,
+            task.epoch,
+            task.router,
+            prompt,
+            [],
+            task.sampling,
+            self.naming(task),
+            tenant=task.tenant,
+            priority=task.priority,
         )
         self.engine.check(sequence, len(sequence.prompt))
         self._waiting[sequence.id] = sequence

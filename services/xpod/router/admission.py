@@ -7,7 +7,7 @@ served by tenant (see `fair_queue`). Knows: who waits, what is under way. Does n
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 
 from xpod.router.api.engine_protocol import Overloaded
@@ -15,6 +15,10 @@ from xpod_policy.fair_queue import FairQueue
 
 WAIT_FOR_DECODE = 8
 """A tenant with so many sessions that are prefilled and find no decode worker sends no more of them there."""
+
+
+LEAST_COST = 32
+"""Of a prompt in tokens, however short: slots are few, too."""
 
 
 class Pass:
@@ -40,12 +44,12 @@ class Pass:
 
 
 class Admission:
-    """`room()` says how many prompt tokens may be under way at once; one session always may."""
+    """`room()` says how many prompt tokens may be under way at once; one session of each tenant always may."""
 
     def __init__(self, room: Callable[[], float]) -> None:
         self._room = room
         self._queue: FairQueue[Pass] = FairQueue()
-        self._under_way: set[Pass] = set()
+        self._under_way: defaultdict[str, set[Pass]] = defaultdict(set)
         self._homeless: Counter[str] = Counter()
 
     @property
@@ -55,15 +59,15 @@ class Admission:
 
     def enter(self, tenant: str, cost: int, priority: int = 0) -> Pass:
         """A session of that tenant, with so many prompt tokens to compute, waits for its turn."""
-        entered = Pass(self, tenant, cost)
-        self._queue.push(entered, tenant, max(1, cost), priority)
+        entered = Pass(self, tenant, max(LEAST_COST, cost))
+        self._queue.push(entered, tenant, entered.cost, priority)
         self.look()
         return entered
 
     def left(self, who: Pass) -> None:
         """It is through, or gone."""
         if not self._queue.remove(who):
-            self._under_way.discard(who)
+            self._under_way[who.tenant].discard(who)
         self.look()
 
     def homeless(self, tenant: str, change: int) -> None:
@@ -75,16 +79,19 @@ class Admission:
 
     def look(self) -> None:
         """Let in whoever there is room for; call it when there may be more."""
-        while self._queue and (not self._under_way or self._load < self._room()):
-            who = self._queue.pop(lambda tenant: self._homeless[tenant] < WAIT_FOR_DECODE)
-            if who is None:
-                return
-            self._under_way.add(who)
+        while (who := self._queue.pop(self._may_go)) is not None:
+            self._under_way[who.tenant].add(who)
             who.grant()
+
+    def _may_go(self, tenant: str) -> bool:
+        """Workers compute tenants' prompts in turn, too: who has none there need not wait for the others'."""
+        if self._homeless[tenant] >= WAIT_FOR_DECODE:
+            return False
+        return not self._under_way[tenant] or self._load < self._room()
 
     @property
     def _load(self) -> int:
-        return sum(each.cost for each in self._under_way)
+        return sum(each.cost for passes in self._under_way.values() for each in passes)
 
 
 class Limit:

@@ -340,7 +340,7 @@ class LiveSession:
         router, facts = self._around.router, self.facts
         prompt, sampling, salt = facts.prompt, facts.sampling, facts.salt
         if kind == "prefill":
-            return PrefillTask(self.id, epoch, router, prompt, sampling, salt)
+            return PrefillTask(self.id, epoch, router, prompt, sampling, salt, facts.tenant, facts.priority)
         said = Tensor.of_tokens([token.token for token in self._machine.tokens])
         return DecodeTask(self.id, epoch, router, prompt, said, sampling, salt)
 
