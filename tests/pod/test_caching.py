@@ -11,7 +11,7 @@ import pytest
 from pod.harness import Pod, Shape, greedy, running_pod, worker
 from xpod.mempool.node import MemPool
 from xpod.prefill.worker import Prefill
-from xpod.router.api.engine_protocol import Output
+from xpod.router.api.engine_protocol import Affinity, Output
 from xpod_policy.caching import Caching
 from xpod_runtime.local_bus import LocalFabric
 
@@ -114,7 +114,8 @@ async def test_a_cancelled_prompt_does_not_hold_up_those_behind_it(
 ) -> None:
     options = {"max_num_batched_tokens": 8, "data": tmp_path}
     async with running_pod(LocalFabric(), oracle_dirs["plain"], Shape(), **options) as pod:
-        first = await pod.router.engine.open([*PROMPT, *PROMPT], greedy(4))
+        other = Affinity(tenant="another, or the second would wait in the router")
+        first = await pod.router.engine.open([*PROMPT, *PROMPT], greedy(4), affinity=other)
         second = asyncio.create_task(said(pod, [*PROMPT, *PROMPT, *MORE], 4))
         async with asyncio.timeout(20):
             while not prefill(pod)._waiting:

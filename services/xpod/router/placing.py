@@ -22,8 +22,8 @@ from xpod_policy.routing import Candidate, Routing, route
 from xpod_proto import Tensor
 
 NOTHING = Prefixes({}, 0)
-STEPS_AHEAD = 1
-"""More would wait at the worker, in order of arrival."""
+STEPS_AHEAD = 2
+"""The step that a worker computes, and the next one."""
 
 
 @dataclass(frozen=True, slots=True)
