@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 
 import pytest
 
@@ -67,11 +68,11 @@ async def test_who_leaves_while_it_waits_is_told() -> None:
 
 def test_a_tenant_whose_sessions_find_no_decode_worker_begins_no_more() -> None:
     admission = Admission(lambda: 1e9)
-    for _ in range(WAIT_FOR_DECODE):
-        admission.homeless("loud", 1)
-    loud, quiet = admission.enter("loud", 10), admission.enter("quiet", 10)
-    assert may_go(loud, quiet) == [False, True]
-    admission.homeless("loud", -1)
+    with ExitStack() as waiting:
+        for _ in range(WAIT_FOR_DECODE):
+            waiting.enter_context(admission.homeless("loud"))
+        loud, quiet = admission.enter("loud", 10), admission.enter("quiet", 10)
+        assert may_go(loud, quiet) == [False, True]
     assert may_go(loud) == [True]
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from xpod.router.api.engine_protocol import Overloaded
 from xpod_policy.fair_queue import FairQueue
@@ -70,12 +71,15 @@ class Admission:
             self._under_way[who.tenant].discard(who)
         self.look()
 
-    def homeless(self, tenant: str, change: int) -> None:
-        """One more (1) or less (-1) of a tenant's sessions is prefilled and finds no decode worker."""
-        self._homeless[tenant] += change
-        if not self._homeless[tenant]:
-            del self._homeless[tenant]
-        self.look()
+    @contextmanager
+    def homeless(self, tenant: str) -> Iterator[None]:
+        """One more of a tenant's sessions is prefilled and finds no decode worker."""
+        self._homeless[tenant] += 1
+        try:
+            yield
+        finally:
+            self._homeless[tenant] -= 1
+            self.look()
 
     def look(self) -> None:
         """Let in whoever there is room for; call it when there may be more."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -249,8 +249,8 @@ class LiveSession:
         """Find a worker that accepts the session; a refusal sends us to the next one."""
         if kind == "prefill" and not self._holder:
             await self._admitted(epoch)
-        with self._told_where_it_waits(kind) as waits:
-            await self._offer(kind, epoch, waits)
+        with ExitStack() as waiting:
+            await self._offer(kind, epoch, waiting)
 
     async def _admitted(self, epoch: int) -> None:
         """Returns when it is our turn, which stays ours until the prompt is computed, or nothing is left to place."""
@@ -264,25 +264,10 @@ class LiveSession:
         except TimeoutError:
             self._apply(self._machine.unplaced(epoch, "queue_timeout", "others were before it all that time"))
 
-    @contextmanager
-    def _told_where_it_waits(self, kind: str) -> Iterator[Callable[[], None]]:
-        """What is yielded says, once, that there is no room for the session at any worker."""
-        admission, tenant, told = self._around.admission, self.facts.tenant, list[bool]()
-
-        def waits() -> None:
-            if kind == "decode" and not told:
-                told.append(True)
-                admission.homeless(tenant, 1)
-
-        try:
-            yield waits
-        finally:
-            if told:
-                admission.homeless(tenant, -1)
-
-    async def _offer(self, kind: str, epoch: int, waits: Callable[[], None]) -> None:
-        """Until a worker takes it, or there is no sense in it any more."""
+    async def _offer(self, kind: str, epoch: int, waiting: ExitStack) -> None:
+        """Until a worker takes it, or there is no sense in it any more; `waiting` ends with that."""
         patience, view = self._around.patience, self._around.view
+        homeless = False
         began = served = time.monotonic()
         avoid: set[str] = set()
         reason = f"no {kind} worker is there"
@@ -310,7 +295,9 @@ class LiveSession:
                 self._apply(self._machine.unplaced(epoch, "queue_timeout", f"every {kind} worker is full"))
             else:
                 avoid.clear()
-                waits()
+                if kind == "decode" and not homeless:
+                    homeless = True
+                    waiting.enter_context(self._around.admission.homeless(self.facts.tenant))
                 await view.changed(0.25)
 
     def _choose(self, kind: str, avoid: set[str]) -> Place | None:
