@@ -16,8 +16,6 @@ from xpod_policy.fair_queue import FairQueue
 
 WAIT_FOR_DECODE = 8
 """A tenant with so many sessions that are prefilled and find no decode worker sends no more of them there."""
-
-
 LEAST_COST = 64
 """Of a prompt in tokens, however short: slots are few, too."""
 
