@@ -8,7 +8,7 @@ priority number is first, then whoever came first.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Generic, TypeVar
@@ -43,9 +43,6 @@ class FairQueue(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._requests)
-
-    def __iter__(self) -> Iterator[T]:
-        return (request.item for request in self._requests.values())
 
     def push(self, item: T, tenant: str, cost: float, priority: int = 0) -> None:
         """`cost` is above 0, in any unit."""
@@ -84,11 +81,6 @@ class FairQueue(Generic[T]):
         heapq.heapify(line.waiting)
         self._forget_old()
         return True
-
-    def waiting(self, tenant: str) -> int:
-        """How many of a tenant's wait."""
-        line = self._lines.get(tenant)
-        return 0 if line is None else len(line.waiting)
 
     def _forget_old(self) -> None:
         """Tenants that nothing distinguishes from new ones."""
