@@ -33,7 +33,7 @@ RETRY_EVERY = 0.25
 RECONNECT_SECONDS = 0.05
 """From the loss of our own connection to the first question over another."""
 CUT_OFF_SECONDS, CUT_OFF_PATIENCE = 1.0, 0.25
-"""For so long after that, shards may be cut off, too: what they are asked is lost, and is waited for only so long."""
+"""For so long after our own connection was lost, shards may be cut off, too: a call is hedged after so long."""
 PATIENCE_GROWS = 4
 """With each attempt that nobody answers, so that a machine that is only slow is not given ever more to do."""
 ALONE_SECONDS = 1.0

@@ -1,7 +1,8 @@
 """Which sessions may go to prefill workers now: as much as keeps these busy; the others wait here, in turn.
 
-What waits at a worker is served in order of arrival, so whoever sends most would be served most. What waits here is
-served by tenant (see `fair_queue`). Knows: who waits, what is under way. Does not know: workers, or what sessions do.
+Workers compute the prompts of tenants in turn, but give their slots in order of arrival: whoever sends most would have
+most of them. What waits here is let in by tenant (see `fair_queue`). Knows: who waits, what is under way. Does not know:
+workers, or what sessions do.
 """
 
 from __future__ import annotations
