@@ -1,8 +1,8 @@
 """Which sessions may go to prefill workers now: as much as keeps these busy; the others wait here, in turn.
 
 Workers compute the prompts of tenants in turn, but give their slots in order of arrival: whoever sends most would have
-most of them. What waits here is let in by tenant (see `fair_queue`). Knows: who waits, what is under way. Does not know:
-workers, or what sessions do.
+most of them. What waits here is let in by tenant (see `fair_queue`). Knows: who waits, what is under way. Does not
+know: workers, or what sessions do.
 """
 
 from __future__ import annotations
