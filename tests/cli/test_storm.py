@@ -10,7 +10,7 @@ from collections.abc import Collection
 import pytest
 
 from xpod.cli.answer import Answer
-from xpod.cli.chaos.growth import Sample, by_kind, growth, slope
+from xpod.cli.chaos.growth import Sample, by_kind, growing, growth, slope
 from xpod.cli.chaos.load import Ended, judged
 from xpod.cli.chaos.oracle import Verdict
 from xpod.cli.chaos.storm_report import Storm, summary, tables
@@ -159,7 +159,33 @@ def test_growth_is_that_of_processes_that_live() -> None:
 
 def test_young_processes_show_no_trend() -> None:
     samples = [Sample(at, [usage("decode-0", f"{at // 20}", at)]) for at in range(0, 100, 10)]
-    assert growth(samples, "decode") == {"memory_per_minute": None, "files_per_minute": None, "seconds": 0.0}
+    nothing = (None, None)
+    assert growth(samples, "decode") == {
+        "memory_per_minute": None, "files_per_minute": None, "seconds": 0.0, "memory": nothing, "files": nothing,
+    }  # fmt: skip
+
+
+# what a process holds at a second of fifteen minutes, started anew each 90 s: does it grow?
+HELD = {
+    "the same": (lambda at: 1000, []),
+    "a cache that is full after five minutes": (lambda at: 1000 + 10 * min(at, 300), []),
+    "as young as it is": (lambda at: 1000 + 5 * (at % 90), []),
+    "a little up and down": (lambda at: 1000 + 100 * (at // 10 % 2), []),
+    "what it takes up again when it is started anew": (lambda at: 1000 + 2 * at, ["decode: memory"]),
+}
+
+
+@pytest.mark.parametrize("case", HELD)
+def test_what_grows_holds_more_in_the_last_third_than_in_the_middle_one(case: str) -> None:
+    held, grows = HELD[case]
+    samples = [Sample(at, [usage("decode-0", f"{at // 90}", held(at), 20)]) for at in range(0, 901, 10)]
+    assert growing(samples) == grows
+
+
+def test_open_files_that_grow_are_named_and_a_short_time_tells_nothing() -> None:
+    samples = [Sample(at, [usage("nats-0", "a", 1000, 10 + at // 10)]) for at in range(0, 901, 10)]
+    assert growing(samples) == ["nats: files"]
+    assert growing(samples[:30]) == []
 
 
 def test_one_slope_for_parallel_lines() -> None:
@@ -209,10 +235,19 @@ def test_a_storm_adds_up() -> None:
     *lines, memory, files = tables(report)
     assert "2 wrong (tokens: 2 lost, 0 doubled, 0 changed; 1 errors)" in lines[1]
     assert lines[3] == "whole after 2.50 s"
-    assert [list(column.cells) for column in memory.columns][1:6] == [
-        ["1 (1)"], ["61 (1)"], ["121 (1)"], ["141 (1)"], ["+60.00"],
+    assert [list(column.cells) for column in memory.columns][1:8] == [
+        ["1 (1)"], ["61 (1)"], ["121 (1)"], ["141 (1)"], ["71.0"], ["121.0"], ["+60.00"],
     ]  # fmt: skip
     assert files.row_count == 1
+
+
+def test_a_table_of_an_hour_has_room_and_ends_with_the_end() -> None:
+    samples = [Sample(at, [usage("nats-0", "a", 1_000_000)]) for at in range(0, 3610, 10)]
+    storm = Storm(3600.0, Counter(), 0, [], samples, 0.0, "")
+    *_, memory, _ = tables(summary(storm))
+    times = [column.header for column in memory.columns if str(column.header).endswith(" s")]
+    assert len(times) == 8
+    assert times[-1] == "3600 s"
 
 
 def test_nats_nodes_are_found_by_their_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,18 +11,24 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console
+
 from xpod.cli.bench.figures import percentile
+from xpod.cli.chaos.growth import Sample
 from xpod.cli.chaos.load import Ended, Load
-from xpod.cli.chaos.opening import Wanted, opened, tell_logs
+from xpod.cli.chaos.meter import Meter
+from xpod.cli.chaos.opening import SMALL_CACHES, Wanted, opened, tell_logs
 from xpod.cli.chaos.options import ChaosDataOption, ComposeOption, MinutesOption, SeedOption, StreamsOption
 from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.target import Target
 from xpod.cli.chaos.trial import grown
 from xpod.cli.chaos.undisturbed import fault_free
+from xpod.cli.chaos.usage_report import usage_of, usage_tables
 from xpod.cli.compose import KINDS
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
 
 ALARM = 1
+WIDTH = 160
 MOST_HEDGED = 0.01
 VERDICTS, JUDGES = ("suspected", "declared_down"), tuple(kind for kind in KINDS if kind != "nats")
 CALLS, CALLERS = ("calls", "hedges"), ("prefill", "decode")
@@ -39,6 +45,7 @@ class Calm:
     declared_down: int
     calls: int
     hedges: int
+    samples: list[Sample]
 
     def report(self) -> dict[str, Any]:
         good = sorted(ended.gap for ended in self.streams if not ended.error)
@@ -54,6 +61,7 @@ class Calm:
             "hedged_share": self.hedges / self.calls if self.calls else 0.0,
             "gap_p50": percentile(good, 0.5) if good else None,
             "gap_p99": percentile(good, 0.99) if good else None,
+            **usage_of(self.samples),
         }
 
 
@@ -69,17 +77,19 @@ def calm(  # noqa: PLR0917
 ) -> int:
     """Load a pod without faults, and count false alarms.
 
-    Exit code 1: a stream was wrong, a member was declared dead, or over 1 % of expert calls were hedged.
+    Exit code 1: a stream was wrong, a member was declared dead, over 1 % of expert calls were hedged, or memory or open
+    files grow.
     """
-    with opened(Wanted(data, compose, model, dtype)) as target:
+    with opened(Wanted(data, compose, model, dtype, SMALL_CACHES)) as target:
         report = _calm(target, 60 * minutes, streams, seed).report()
         alarm = report["wrong"] or report["declared_down"] or report["hedged_share"] > MOST_HEDGED
+        alarm = alarm or report["growing"]
         if alarm:
             tell_logs(target)
     if as_json:
         print(json.dumps(report, ensure_ascii=False))
     else:
-        print("\n".join(f"{name:<14} {_shown(value)}" for name, value in report.items()))
+        _print(report)
     return ALARM if alarm else 0
 
 
@@ -88,18 +98,26 @@ def _calm(target: Target, seconds: float, streams: int, seed: int) -> Calm:
     fault_free(target, bodies)  # the first of its kind loads what later ones find
     load = Load(target.endpoints, bodies, fault_free(target, bodies), seed)
     verdicts, calls = target.counted(*VERDICTS, kinds=JUDGES), target.counted(*CALLS, kinds=CALLERS)
+    meter = Meter(target)
     began = time.monotonic()
+    meter.start()
     load.start()
     while (gone := time.monotonic() - began) < seconds:
         time.sleep(min(TELL_SECONDS, seconds - gone))
         print(f"{time.monotonic() - began:.0f} s  {len(load.ended)} streams", file=sys.stderr, flush=True)
     load.stop()
-    return Calm(
-        time.monotonic() - began,
-        load.ended,
-        *grown(verdicts, target.counted(*VERDICTS, kinds=JUDGES), len(VERDICTS)),
-        *grown(calls, target.counted(*CALLS, kinds=CALLERS), len(CALLS)),
-    )
+    suspected, down = grown(verdicts, target.counted(*VERDICTS, kinds=JUDGES), len(VERDICTS))
+    asked, hedged = grown(calls, target.counted(*CALLS, kinds=CALLERS), len(CALLS))
+    return Calm(time.monotonic() - began, load.ended, suspected, down, asked, hedged, meter.stop())
+
+
+def _print(report: dict[str, Any]) -> None:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    for name, value in report.items():
+        if not isinstance(value, dict | list):
+            console.print(f"{name:<14} {_shown(value)}")
+    for table in usage_tables(report):
+        console.print(table)
 
 
 def _shown(value: float | None) -> str:

@@ -2,8 +2,10 @@
 
 Knows: samples. Does not know: how they are taken. Pure.
 
-A process that was started anew begins small, so sums over a kind say little while members come and go. Growth is that
-of processes that live: one slope through the samples of all lives, each about its own mean.
+A process that was started anew begins small, so sums over a kind say little while members come and go. Two figures say
+more. The slope of processes that live: one line through the samples of all lives, each about its own mean. And what a
+process held on average in the middle third of the time and in the last one: that finds too what a member takes up again
+when it is started anew.
 """
 
 from __future__ import annotations
@@ -11,12 +13,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from xpod.cli.chaos.target import Usage
 
+ENOUGH_SECONDS = 300.0
+"""A shorter time has no thirds: caches still fill."""
+FLAT = 1.15
+"""The last third by the middle one: so much is chance, above it is growth."""
 YOUNG_SECONDS = 20.0
 """A process that was seen for the first time so recently still fills its caches: no trend."""
+Point = tuple[float, float, float]
+"""Seconds, bytes, files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +50,48 @@ def by_kind(sample: Sample) -> dict[str, dict[str, int]]:
 def growth(samples: Sequence[Sample], kind: str) -> dict[str, Any]:
     """Of one process of the kind, a minute: bytes and files; None where none was seen old for long enough.
 
-    `seconds` is the longest that one was watched.
+    `seconds` is the longest that one was watched. `memory` and `files` are what a process held on average in the
+    middle third of the time and in the last; None where none was old then.
     """
     lives = _old(samples, kind)
     watched = max((points[-1][0] - points[0][0] for points in lives), default=0.0)
     memory, files = (
         slope([[(point[0], point[field]) for point in points] for points in lives]) for field in (1, 2)
     )
+    middle, last = (_third(samples[-1].at, lives, which) for which in (1, 2))
     return {
         "memory_per_minute": None if memory is None else 60 * memory,
         "files_per_minute": None if files is None else 60 * files,
         "seconds": watched,
+        "memory": (middle[0], last[0]),
+        "files": (middle[1], last[1]),
     }
+
+
+def growing(samples: Sequence[Sample]) -> list[str]:
+    """What processes hold more and more of, as "decode: memory"; nothing where the time was too short to say so."""
+    if samples[-1].at < ENOUGH_SECONDS:
+        return []
+    held = {kind: growth(samples, kind) for kind in kinds(samples)}
+    return [
+        f"{kind}: {field}"
+        for kind, grown in held.items()
+        for field in ("memory", "files")
+        if None not in grown[field] and grown[field][1] > FLAT * grown[field][0]
+    ]
+
+
+def kinds(samples: Iterable[Sample]) -> list[str]:
+    """In the order in which they were seen."""
+    return list(dict.fromkeys(kind for sample in samples for kind in by_kind(sample)))
+
+
+def _third(end: float, lives: Iterable[Iterable[Point]], which: int) -> tuple[float | None, float | None]:
+    """(bytes, files) that a process held on average in that third of the time: 0, 1 or 2."""
+    points = [point for life in lives for point in life if which <= 3 * point[0] / end <= which + 1]
+    if not points:
+        return None, None
+    return mean(point[1] for point in points), mean(point[2] for point in points)
 
 
 def slope(lines: Iterable[Sequence[tuple[float, float]]]) -> float | None:
@@ -65,9 +104,9 @@ def slope(lines: Iterable[Sequence[tuple[float, float]]]) -> float | None:
     return above / below if below > 0 else None
 
 
-def _old(samples: Sequence[Sample], kind: str) -> list[list[tuple[float, float, float]]]:
+def _old(samples: Sequence[Sample], kind: str) -> list[list[Point]]:
     """(seconds, bytes, files) for each life, from when it is no longer young."""
-    lives: dict[tuple[str, str], list[tuple[float, float, float]]] = defaultdict(list)
+    lives: dict[tuple[str, str], list[Point]] = defaultdict(list)
     for sample in samples:
         for usage in sample.usage:
             if usage.life.kind == kind:

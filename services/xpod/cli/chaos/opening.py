@@ -6,9 +6,9 @@ Knows: how each is found or started. Does not know: what is done to it.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xpod.cli.chaos.compose_pod import ComposePod
@@ -19,16 +19,23 @@ from xpod.cli.own_pod import OwnPod, own_pod
 from xpod.cli.state import read_state
 
 NATS_NODES = 3
+SMALL_CACHES = {
+    "XPOD_KV_BYTES": str(32 << 20),
+    "XPOD_MEMPOOL_BYTES": str(16 << 20),
+    "XPOD_MEMPOOL_DISK_BYTES": str(32 << 20),
+}
+"""Caches that are full within a minute or two of load: what still grows then grows for ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was asked for; `model` and `dtype` are for a pod of its own."""
+    """What was asked for; `model`, `dtype` and `variables` (settings of the services) are for a pod of its own."""
 
     data: Path | None
     compose: Path | None
     model: str
     dtype: str
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
@@ -44,7 +51,7 @@ def opened(wanted: Wanted) -> Iterator[Target]:
     if directory is not None and state is not None and state.launcher_runs:
         yield _whole(LocalPod(OwnPod(directory), own=False))
         return
-    with own_pod(wanted.model, {}, dtype=wanted.dtype, nats=NATS_NODES) as pod:
+    with own_pod(wanted.model, {}, dtype=wanted.dtype, nats=NATS_NODES, variables=wanted.variables) as pod:
         target = LocalPod(pod, own=True)
         try:
             yield _whole(target)

@@ -16,7 +16,7 @@ from typer import Option
 
 from xpod.cli.chaos.load import Load
 from xpod.cli.chaos.meter import Meter
-from xpod.cli.chaos.opening import Wanted, opened, tell_logs
+from xpod.cli.chaos.opening import SMALL_CACHES, Wanted, opened, tell_logs
 from xpod.cli.chaos.options import ChaosDataOption, ComposeOption, MinutesOption, SeedOption, StreamsOption
 from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.storm_report import Storm, summary, tables
@@ -28,7 +28,7 @@ from xpod.cli.errors import CliError
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
 
 WRONG = 1
-WIDTH = 140
+WIDTH = 160
 
 
 def storm(  # noqa: PLR0917
@@ -47,11 +47,11 @@ def storm(  # noqa: PLR0917
 ) -> int:
     """Hit members of a pod at random, several at once, and compare every stream with its fault-free run.
 
-    Exit code 1: some stream was wrong, or the pod did not become whole again.
+    Exit code 1: some stream was wrong, memory or open files grow, or the pod did not become whole again.
     """
-    with opened(Wanted(data, compose, model, dtype)) as target:
+    with opened(Wanted(data, compose, model, dtype, SMALL_CACHES)) as target:
         report = summary(_storm(target, 60 * minutes, streams, every, seed))
-        wrong = bool(report["wrong"] or report["problem"])
+        wrong = bool(report["wrong"] or report["problem"] or report["growing"])
         if wrong:
             tell_logs(target)
     if as_json:

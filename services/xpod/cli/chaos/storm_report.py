@@ -13,12 +13,10 @@ from typing import Any
 from rich.table import Table
 
 from xpod.cli.bench.figures import percentile
-from xpod.cli.chaos.growth import Sample, by_kind, growth
+from xpod.cli.chaos.growth import Sample
 from xpod.cli.chaos.load import Ended
 from xpod.cli.chaos.target import Signal
-from xpod.cli.figures_table import figures_table
-
-MEGABYTE = 1e6
+from xpod.cli.chaos.usage_report import usage_of, usage_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,9 @@ class Storm:
 
 
 def summary(storm: Storm) -> dict[str, Any]:
-    """Seconds, bytes. `usage` has a sample for the start, one for each minute, and one for the end."""
+    """Seconds, bytes."""
     good = [ended for ended in storm.streams if not ended.error]
     gaps = sorted(ended.gap for ended in good)
-    shown = _shown(storm.samples)
-    kinds = list(dict.fromkeys(kind for sample in shown for kind in by_kind(sample)))
     faults: dict[str, dict[str, int]] = {}
     for (kind, signal), count in sorted(storm.faults.items()):
         faults.setdefault(kind, {"KILL": 0, "STOP": 0})[signal] = count
@@ -64,18 +60,8 @@ def summary(storm: Storm) -> dict[str, Any]:
         "gap_worst": gaps[-1] if gaps else None,
         "whole": storm.whole,
         "problem": storm.problem,
-        "usage": [{"at": sample.at, "kinds": by_kind(sample)} for sample in shown],
-        "growth": {kind: growth(storm.samples, kind) for kind in kinds},
+        **usage_of(storm.samples),
     }
-
-
-def _shown(samples: list[Sample]) -> list[Sample]:
-    """The first, the first of each minute, the last."""
-    shown = samples[:1]
-    for sample in samples[1:-1]:
-        if sample.at // 60 > shown[-1].at // 60:
-            shown.append(sample)
-    return [*shown, *samples[1:][-1:]]
 
 
 def tables(report: dict[str, Any]) -> Iterator[Table | str]:
@@ -93,25 +79,7 @@ def tables(report: dict[str, Any]) -> Iterator[Table | str]:
     gaps = ", ".join(f"{name} {_seconds(report[f'gap_{name}'])}" for name in ("p50", "p99", "worst"))
     yield f"longest gap of a stream: {gaps}"
     yield f"whole after {_seconds(report['whole'])}" if report["whole"] is not None else report["problem"]
-    yield _usage_table("memory, MB", report, "memory", MEGABYTE)
-    yield _usage_table("open files", report, "files", 1)
-
-
-def _usage_table(title: str, report: dict[str, Any], field: str, unit: float) -> Table:
-    """A line for each kind: sums at each time (and of how many processes), growth of one process."""
-    times = [f"{each['at']:.0f} s" for each in report["usage"]]
-    table = figures_table(title, *times, "a process, a minute", "seen for")
-    for kind, grown in report["growth"].items():
-        cells = [_sum(each["kinds"].get(kind), field, unit) for each in report["usage"]]
-        slope = grown[f"{field}_per_minute"]
-        table.add_row(
-            kind, *cells, "" if slope is None else f"{slope / unit:+.2f}", f"{grown['seconds']:.0f} s"
-        )
-    return table
-
-
-def _sum(sums: dict[str, int] | None, field: str, unit: float) -> str:
-    return "" if sums is None else f"{sums[field] / unit:.0f} ({sums['processes']})"
+    yield from usage_tables(report)
 
 
 def _seconds(value: float | None) -> str:
