@@ -15,13 +15,25 @@ from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
 import structlog
+from prometheus_client import CollectorRegistry, generate_latest
 
-from xpod_proto import PROTOCOL_VERSION, Ack, Down, Heartbeat, Hello, Message, RollCall, subjects
+from xpod_proto import (
+    PROTOCOL_VERSION,
+    Ack,
+    Down,
+    Heartbeat,
+    Hello,
+    Message,
+    MetricsText,
+    ReadMetrics,
+    RollCall,
+    subjects,
+)
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus, Handler, Subscription
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import XpodError
-from xpod_runtime.handlers import Mailbox, handlers_of
+from xpod_runtime.handlers import Mailbox, handlers_of, handles
 from xpod_runtime.supervision import ChildSpec, TaskTree
 
 
@@ -44,6 +56,12 @@ class Actor:
         self.state = "new"
         self.fingerprint = ""
         """The numerics of this process's kernels; set it in `setup`."""
+        self.registry = CollectorRegistry()
+        """What this member measures."""
+        self.metrics_url = ""
+        """Where others read that; empty: nowhere."""
+        self.told: dict[str, Value] = {}
+        """The load of the last heartbeat."""
         self.log = structlog.get_logger(type(self).__module__)
         self.tree = TaskTree(self.member)
         self.when_up: Callable[[], None] = lambda: None
@@ -161,7 +179,7 @@ class Actor:
             fingerprint=self.fingerprint,
             state=self.state,
             started=self.started,
-            detail=self.detail(),
+            detail=self.detail() | ({"metrics": self.metrics_url} if self.metrics_url else {}),
             frames=self.data.frames,
         )
         await self.control.publish(subjects.hello(self.pod), hello)
@@ -171,6 +189,12 @@ class Actor:
         # A beat that waits for a reconnect is stale, and the hello then says more.
         if self.control.is_connected and self.state != "gone":
             await self.control.publish(subjects.heartbeat(self.pod, self.member_kind), self._heartbeat())
+
+    @handles(ReadMetrics)
+    async def on_read_metrics(self, message: ReadMetrics) -> Message:
+        """What is measured, for those who cannot reach `metrics_url`."""
+        text = await asyncio.to_thread(generate_latest, self.registry)
+        return MetricsText(text.decode())
 
     # -- inside -----------------------------------------------------------------------------------------
 
@@ -188,13 +212,14 @@ class Actor:
 
     def _heartbeat(self) -> Heartbeat:
         self._beats += 1
+        self.told = self.told_load()
         return Heartbeat(
             member=self.member,
             kind=self.member_kind,
             incarnation=self.incarnation,
             sequence=self._beats,
             state=self.state,
-            load=self.told_load(),
+            load=self.told,
         )
 
     def _announce(self) -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xpod_runtime.errors import ConfigError
+from xpod_runtime.exposition import NOWHERE
 
 PREFIX = "XPOD_"
 TOKEN = r"^[A-Za-z0-9_-]{1,64}$"
@@ -39,6 +40,9 @@ class ServiceConfig(BaseModel):
     device: Annotated[str, Field(description="torch device")] = "cpu"
     host: Annotated[str, Field(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on, 0 for a free one")] = 0
+    metrics_port: Annotated[
+        int, Field(ge=NOWHERE, le=65535, description="port of /metrics, 0 for a free one, -1 for none")
+    ] = 0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     heartbeat: Annotated[float, Field(gt=0, description="seconds between heartbeats")] = 1.0

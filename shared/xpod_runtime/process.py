@@ -22,6 +22,7 @@ from xpod_runtime.actor import Actor
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig, load_config, usage
 from xpod_runtime.errors import BusError, ConfigError, XpodError
+from xpod_runtime.exposition import exposed
 from xpod_runtime.frames import frames_of
 from xpod_runtime.nats_bus import NatsBus
 
@@ -97,7 +98,8 @@ async def _live(make: Make[C], config: C, stop: asyncio.Event, on_fatal: Callabl
             buses.append(connecting.result())
         actor = make(config, buses[0], buses[1])
         actor.when_up = spare_the_collector
-        await actor.run(stop)
+        with exposed(actor.registry, config.host, config.metrics_port) as actor.metrics_url:
+            await actor.run(stop)
     finally:
         for bus in buses:
             await bus.close()

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import openai
 import psutil
 import pytest
 import torch
+from prometheus_client.parser import text_string_to_metric_families
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xpod_model.demo import demo_path
@@ -94,6 +97,32 @@ def test_the_same_seed_gives_the_same_bits(data: Path) -> None:
     assert bits[0] == bits[1]
     other = json.loads(xpod(*arguments[:-2], "8", "--json", data=data).stdout)
     assert other["tokens"] != answers[0]["tokens"]
+
+
+def test_every_member_has_metrics_and_routers_tell_where(data: Path) -> None:
+    reply = xpod("run", "import os", "--max-tokens", "8", "--json", data=data)
+    assert reply.returncode == 0, reply.stderr
+    state = status(data)
+    with urllib.request.urlopen(f"{state['endpoints'][0]}/metrics/targets", timeout=10) as answer:
+        targets = json.load(answer)
+    told = {target["labels"]["member"]: target["targets"][0] for target in targets}
+    assert set(told) == {member["id"] for member in state["members"] if member["kind"] != "nats"}
+    sums: dict[str, float] = defaultdict(float)
+    for member, address in told.items():
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+        found = [sample for family in families for sample in family.samples]
+        [who] = [sample.labels for sample in found if sample.name == "xpod_member"]
+        assert (who["member"], who["kind"]) == (member, member.rpartition("-")[0])
+        for sample in found:
+            sums[f"{who['kind']} {sample.name}"] += sample.value
+    asked = {
+        "decode xpod_expert_call_seconds_count", "prefill xpod_expert_call_seconds_count",
+        "decode xpod_step_seconds_count", "expert xpod_expert_pairs_total", "expert xpod_experts_held",
+        "mempool xpod_mempool_budget_bytes", "supervisor xpod_leader", "router vllm:generation_tokens_total",
+        "router process_resident_memory_bytes",
+    }  # fmt: skip
+    assert [name for name in asked if not sums[name]] == []
 
 
 async def test_openai_client_streams_from_both_routers(data: Path) -> None:

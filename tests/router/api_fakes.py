@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from xpod.router.api import ApiSettings, Output, make_app
-from xpod.router.api.engine_protocol import Affinity, Claim
+from xpod.router.api.engine_protocol import Affinity, Claim, UnknownMember
 from xpod_model.errors import TemplateError
 from xpod_proto import SamplingSpec
 
@@ -126,6 +126,8 @@ class FakeEngine:
         self.affinities: list[Affinity] = []
         self.sessions: list[FakeSession] = []
         self.began = asyncio.Event()
+        self.members: list[dict[str, Any]] = []
+        self.texts: dict[str, str] = {}
 
     def ready(self) -> tuple[bool, str]:
         return not self.missing, self.missing
@@ -150,8 +152,15 @@ class FakeEngine:
         self.began.set()
         return session
 
+    async def metrics_of(self, member: str) -> str:
+        if self.refusal is not None:
+            raise self.refusal
+        if member not in self.texts:
+            raise UnknownMember(f"the pod has no member {member}")
+        return self.texts[member]
+
     def status(self) -> dict[str, Any]:
-        return {"pod": "p", "ready": True, "members": []}
+        return {"pod": "p", "ready": True, "members": self.members}
 
 
 def says(text: str) -> list[int]:

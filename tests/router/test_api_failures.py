@@ -13,35 +13,86 @@ from structlog.testing import capture_logs
 from router.api_fakes import CHAT, COMPLETIONS, EOS, HI, USAGE, FakeEngine, app_of, post, says
 from xpod.router.api import SessionError
 
-FAILURES = [
-    (SessionError("no_worker", "every decode worker is gone"), "no_worker", "every decode worker is gone"),
-    (RuntimeError("a bug"), "internal", "internal error; the router's log has the details"),
-]
+# what goes wrong: the status of a whole answer, and what is said
+FAILURES: dict[str, tuple[Exception, int, dict[str, str]]] = {
+    "nobody there": (
+        SessionError("no_worker", "every decode worker is gone"),
+        503,
+        {"code": "no_worker", "type": "service_unavailable_error", "message": "every decode worker is gone"},
+    ),
+    "too late": (
+        SessionError("queue_timeout", "every prefill worker is full"),
+        408,
+        {"code": "queue_timeout", "type": "timeout_error", "message": "every prefill worker is full"},
+    ),
+    "broken": (
+        SessionError("divergence", "two answers"),
+        500,
+        {"code": "divergence", "type": "server_error", "message": "two answers"},
+    ),
+    "a bug": (
+        RuntimeError("a bug"),
+        500,
+        {
+            "code": "internal",
+            "type": "server_error",
+            "message": "internal error; the router's log has the details",
+        },
+    ),
+}
 
 
-@pytest.mark.parametrize(("failure", "code", "message"), FAILURES)
+@pytest.mark.parametrize("case", FAILURES)
 @pytest.mark.parametrize("n", [1, 2])
-async def test_a_failed_stream_says_so(failure: Exception, code: str, message: str, n: int) -> None:
+async def test_a_failed_stream_says_so(case: str, n: int) -> None:
+    failure, _, told = FAILURES[case]
     engine = FakeEngine(97, 98, failure)
     with capture_logs() as logs:
         answer = await post(engine, COMPLETIONS, {"prompt": "x", "n": n, "max_tokens": 9} | USAGE)
     assert [(entry["event"], entry["xpod"]["session"]) for entry in logs] == [("generation failed", "s0")]
     frames = answer.text.split("\n\n")[:-1]
     last = json.loads(frames[-1].removeprefix("data: "))
-    assert last == {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
+    assert last == {"error": {**told, "param": None}}
     assert "[DONE]" not in answer.text
     assert all(session.left.is_set() for session in engine.sessions)
 
 
-@pytest.mark.parametrize(("failure", "code", "message"), FAILURES)
-async def test_a_failed_answer_says_so(failure: Exception, code: str, message: str) -> None:
+@pytest.mark.parametrize("case", FAILURES)
+async def test_a_failed_answer_says_so(case: str) -> None:
+    failure, status, told = FAILURES[case]
     engine = FakeEngine(97, failure)
     with capture_logs() as logs:
         answer = await post(engine, CHAT, HI)
-    assert [entry["event"] for entry in logs] == ["request failed"] * (code == "internal")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (500, code)
-    assert answer.json()["error"]["message"] == message
+    assert [entry["event"] for entry in logs] == ["request failed"] * (case == "a bug")
+    assert (answer.status_code, answer.json()["error"]) == (status, {**told, "param": None})
+    assert ("retry-after" in answer.headers) == (status != 500)
     assert engine.sessions[0].left.is_set()
+
+
+LATE = "not done within 0.01 s"
+
+
+async def test_an_answer_that_is_not_complete_in_time_is_given_up() -> None:
+    engine = FakeEngine(97, asyncio.Event())
+    answer = await post(engine, COMPLETIONS, {"prompt": "x", "max_tokens": 9, "timeout": 0.01})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "deadline_exceeded")
+    assert answer.json()["error"]["message"] == LATE
+    assert engine.sessions[0].left.is_set()
+
+
+async def test_a_stream_that_is_not_complete_in_time_ends_with_words() -> None:
+    engine = FakeEngine(97, asyncio.Event())
+    answer = await post(
+        engine, COMPLETIONS, {"prompt": "x", "n": 2, "max_tokens": 9, "timeout": 0.01, "stream": True}
+    )
+    assert LATE in answer.text.split("\n\n")[-2]
+    assert "[DONE]" not in answer.text
+    assert all(session.left.is_set() for session in engine.sessions)
+
+
+async def test_an_answer_in_time_is_not_disturbed() -> None:
+    answer = await post(FakeEngine(*says("ok")), COMPLETIONS, {"prompt": "x", "timeout": 60})
+    assert answer.json()["choices"][0]["text"] == "ok"
 
 
 @pytest.mark.parametrize("stream", [False, True])

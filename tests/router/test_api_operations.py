@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from router.api_fakes import EOS, FakeEngine, app_of, says
+from xpod_runtime.errors import DeadlineExceeded
 
 CHAT = "/v1/chat/completions"
 
@@ -173,3 +174,36 @@ def test_the_api_does_not_load_torch() -> None:
     path = [entry for entry in sys.path if entry]
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {path!r}; {code}"], check=False)
     assert done.returncode == 0
+
+
+async def test_prometheus_finds_all_members_that_live() -> None:
+    def member(id: str, state: str = "up", **detail: Any) -> dict[str, Any]:
+        return {"id": id, "kind": id[:-2], "state": state, "detail": detail}
+
+    engine = FakeEngine()
+    engine.members = [
+        member("decode-0", metrics="http://10.0.0.1:9400/metrics"),
+        member("decode-1", "down", metrics="http://10.0.0.2:9400/metrics"),
+        member("nats-0"),
+    ]
+    async with client(engine, api_key="secret") as http:  # open, as /metrics is
+        answer = await http.get("/metrics/targets")
+    assert answer.json() == [
+        {"targets": ["10.0.0.1:9400"], "labels": {"member": "decode-0", "kind": "decode"}}
+    ]
+
+
+async def test_a_router_tells_what_another_member_measures() -> None:
+    engine = FakeEngine()
+    engine.texts["expert-0"] = "xpod_experts_held 3.0\n"
+    async with client(engine) as http:
+        answer = await http.get("/xpod/metrics/expert-0")
+        assert answer.text == "xpod_experts_held 3.0\n"
+        assert answer.headers["content-type"].startswith("text/plain")
+        unknown = await http.get("/xpod/metrics/expert-9")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_member")
+        engine.refusal = DeadlineExceeded("no answer in 2 s")
+        silent = await http.get("/xpod/metrics/expert-0")
+        assert (silent.status_code, silent.json()["error"]["code"]) == (503, "deadline")
+    async with client(engine, api_key="secret") as http:
+        assert (await http.get("/xpod/metrics/expert-0")).status_code == 401

@@ -296,7 +296,9 @@ async def test_unknown_model() -> None:
 ENGINE_ERRORS = [
     (NotReady("no prefill worker"), 503, "not_ready", "1"),
     (Overloaded(2.5), 429, "overloaded", "3"),
-    (SessionError("no_worker", "nobody took it"), 500, "no_worker", None),
+    (SessionError("no_worker", "nobody took it"), 503, "no_worker", "1"),
+    (SessionError("queue_timeout", "all were full"), 408, "queue_timeout", "1"),
+    (SessionError("divergence", "two answers"), 500, "divergence", None),
     (SessionError("bad_request", "the worker refused it"), 400, "bad_request", None),
     (RuntimeError("a bug"), 500, "internal", None),
 ]

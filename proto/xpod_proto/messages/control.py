@@ -67,6 +67,20 @@ class Doubt(Message):
     member: str
 
 
+@message(26)
+class ReadMetrics(Message):
+    """What do you measure? Answered with MetricsText."""
+
+    asker: str
+
+
+@message(27)
+class MetricsText(Message):
+    """A member's metrics, in Prometheus' text form."""
+
+    text: str
+
+
 @message(23)
 class LeaseHeld(Message):
     """What the lease of the supervisors holds: who has it."""

@@ -18,6 +18,7 @@ import numpy as np
 import structlog
 
 from xpod.attention.exchange import Array, Call, Exchange
+from xpod.attention.measured import Measured
 from xpod.common.experts import ExpertDirectory
 from xpod_policy.hedging import Latencies
 from xpod_policy.holdings import MANY, ShardRows
@@ -71,6 +72,7 @@ class Hop:
         call_timeout: float = 10.0,
         patience: float = 30.0,
         hedging: bool = True,
+        measured: Measured | None = None,
     ) -> None:
         self._line, self._pod, self._directory, self._dtype = line, pod, directory, dtype
         self._compute, self._call_timeout, self._patience = compute, call_timeout, patience
@@ -79,7 +81,7 @@ class Hop:
         self._lost: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closed = False
         self._latencies = Latencies()
-        self._hedging = hedging
+        self._hedging, self._measured = hedging, measured
         self._hedge_at = math.inf
         """No call is to be hedged before."""
         self._cut_off_at = -math.inf
@@ -292,7 +294,10 @@ class Hop:
             self._failed(call, None)
         else:
             exchange.out[part.place] = reply.rows.numpy()
-            self._latencies.took(part.place.size, time.monotonic() - call.posted)
+            took = time.monotonic() - call.posted
+            self._latencies.took(part.place.size, took)
+            if self._measured is not None:
+                self._measured.call(part.place.size, took, reply.queued_us, reply.computed_us)
             if call.hedges or call.hedged:
                 self._settle(ticket, call)
 

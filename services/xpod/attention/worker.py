@@ -21,6 +21,7 @@ from xpod.attention.costs import Costs
 from xpod.attention.departure import Sink
 from xpod.attention.engine import Engine, Step
 from xpod.attention.hop import Hop
+from xpod.attention.measured import Measured
 from xpod.attention.past import Past, Said
 from xpod.attention.pool import PoolClient
 from xpod.attention.sequence import Sequence
@@ -92,6 +93,7 @@ class Worker(Service):
     def __init__(self, config: WorkerConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)
         self.compute = ComputeThread()
+        self.measured = Measured(self.registry)
         self.wake = asyncio.Event()
         self.idle = asyncio.Event()
         self._model = ""
@@ -112,7 +114,15 @@ class Worker(Service):
         )
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
         self.line = self.open_line()
-        self.hop = Hop(self.line, self.pod, directory, dtype, self.compute, hedging=config.hedging)
+        self.hop = Hop(
+            self.line,
+            self.pod,
+            directory,
+            dtype,
+            self.compute,
+            hedging=config.hedging,
+            measured=self.measured,
+        )
         self.compute.nudge = self.line.interrupt
         spec = half.kv_spec()
         blocks = max(1, config.kv_bytes // spec.bytes_per_block)
@@ -240,6 +250,7 @@ class Worker(Service):
                 self.see_if_idle()
                 await self.wake.wait()
             else:
+                self.measured.step(step.seconds, step.tokens)
                 for sequence in step.stuck:
                     await self.fail(sequence, BAD_GRAMMAR, sequence.trouble)
                 self._telling = await self.after(step)

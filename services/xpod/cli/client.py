@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -32,6 +32,7 @@ PATIENCE_SECONDS = 15.0
 """A pod that is there and cannot serve, or lost its routers, is asked again for so long."""
 RETRY_SECONDS = 0.1
 DONE = "[DONE]"
+T = TypeVar("T")
 
 
 @cache
@@ -67,12 +68,22 @@ class PodClient:
 
     def get(self, path: str) -> dict[str, Any]:
         """A JSON object from the first router that gives one."""
+        return self._first(path, lambda answer: dict(answer.json()))
+
+    def text(self, path: str) -> str:
+        """What the first router says that says anything."""
+        return self._first(path, lambda answer: answer.text)
+
+    def _first(self, path: str, read: Callable[[httpx.Response], T]) -> T:
         lost = ConnectionLost("the pod has no endpoints")
         for url in list(self._endpoints):
             try:
                 answer = self._http.get(url + path, timeout=CONNECT_SECONDS)
                 if answer.status_code == httpx.codes.OK:
-                    return dict(answer.json())
+                    found = read(answer)
+                    self._endpoints.remove(url)
+                    self._endpoints.insert(0, url)
+                    return found
                 lost = ConnectionLost(f"{url}: {reason_of(answer)}")
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 lost = ConnectionLost(f"{url} does not answer: {error}")

@@ -14,6 +14,7 @@ from typer import Argument, Option
 from xpod.cli.errors import BAD_USAGE, CliError
 from xpod.cli.options import DEFAULT_DATA, DataOption
 from xpod.cli.process import send
+from xpod.cli.state import PodState
 from xpod.cli.status import running_state
 
 Signal = Literal["KILL", "STOP", "CONT", "TERM"]
@@ -29,7 +30,12 @@ def kill(
     data: DataOption = DEFAULT_DATA,
 ) -> int:
     """Send a signal to one member."""
-    state = running_state(data)
+    print(hit(running_state(data), member, signal))
+    return 0
+
+
+def hit(state: PodState, member: str, signal: Signal) -> str:
+    """Send a signal to a member of this pod; what was done. Raises CliError."""
     found = state.member(member)
     if found is None:
         names = ", ".join(each.id for each in state.members)
@@ -37,5 +43,4 @@ def kill(
     process = found.process
     if process is None or not send(process, signals.Signals[f"SIG{signal}"]):
         raise CliError(f"{member} does not run now ({found.note or found.last_exit or found.state})")
-    print(f"sent SIG{signal} to {member} (process {process.pid})")
-    return 0
+    return f"sent SIG{signal} to {member} (process {process.pid})"

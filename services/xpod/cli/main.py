@@ -20,12 +20,14 @@ from xpod.cli.chat import chat
 from xpod.cli.down import down
 from xpod.cli.errors import BAD_USAGE, INTERRUPTED, CliError
 from xpod.cli.kill import kill
+from xpod.cli.log_command import logs
 from xpod.cli.run import run
 from xpod.cli.status import status
+from xpod.cli.top.command import top
 from xpod.cli.up import up
 
 BROKEN_PIPE = 141
-COMMANDS = (up, down, run, chat, status, kill)
+COMMANDS = (up, down, run, chat, status, top, logs, kill)
 EPILOG = (
     "Every option also reads XPOD_<OPTION>. Exit codes: 0 done, 2 bad usage, 3 the pod could not be reached or "
     "started, 4 the request was refused, 130 interrupted."

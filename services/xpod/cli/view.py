@@ -18,7 +18,8 @@ from rich.text import Text
 from xpod.cli.state import PodState
 
 STYLES = {"up": "green", "starting": "cyan", "suspect": "yellow", "draining": "yellow", "down": "red"}
-SAME_FOR_ALL = {"model", "fingerprint", "dtype", "device", "placement_epoch"}
+NOT_FOR_EYES = {"model", "fingerprint", "dtype", "device", "placement_epoch", "metrics"}
+"""The same for all, or long."""
 COLUMNS = ("member", "kind", "pid", "state", "since", "detail")
 
 
@@ -26,7 +27,7 @@ def members_table(members: Iterable[dict[str, Any]], now: float) -> Table:
     """The members of `xpod status`."""
     table = _table(*COLUMNS)
     for member in members:
-        told = {name: value for name, value in member["detail"].items() if value and name not in SAME_FOR_ALL}
+        told = {name: value for name, value in member["detail"].items() if value and name not in NOT_FOR_EYES}
         detail = ", ".join(f"{name} {_short(value)}" for name, value in told.items())
         pid = str(member["pid"] or "")
         table.add_row(

@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
+from prometheus_client import ProcessCollector
+
 from xpod.common.experts import ExpertDirectory
+from xpod.common.told_metrics import ToldMetrics
 from xpod.common.view import PodView
 from xpod_policy.holdings import Sort, sort_pairs
 from xpod_proto import subjects
@@ -40,6 +43,9 @@ class Service(Actor):
         super().__init__(config, data, control)
         self.view = PodView(control, self.pod, interval=config.heartbeat, kinds=self.watches)
         self.view.neighbours.introduce(data)
+        who = {"pod": self.pod, "member": self.member, "kind": self.member_kind}
+        self.registry.register(ToldMetrics(self.member_kind, lambda: self.told, who))
+        ProcessCollector(registry=self.registry)
 
     def told_load(self) -> dict[str, Value]:
         return {**self.load(), "suspected": self.view.suspected, "declared_down": self.view.declared_down}

@@ -11,6 +11,7 @@ import time
 import structlog
 
 from xpod.expert.calls import Call, run_merged
+from xpod.expert.heat import Heat
 from xpod.expert.pieces import Large, Pace
 from xpod.expert.turns import Turns
 from xpod_model.config import ModelConfig
@@ -36,6 +37,7 @@ class CallServer:
     def __init__(self, line: Line, experts: ExpertSet, config: ModelConfig, compute: ComputeThread) -> None:
         self._line, self._experts, self._config, self._compute = line, experts, config, compute
         self.dtype = DTYPES[str(experts.dtype).removeprefix("torch.")]
+        self.heat = Heat(config.layers, config.experts)
         self._queue = Turns()
         self._small_at = -math.inf
         self._pace = Pace()
@@ -156,6 +158,7 @@ class CallServer:
     def _answer(self, call: Call, result: Tensor, waited: float, computed: float) -> None:
         reply = _expert_reply(result, _microseconds(waited), _microseconds(computed))
         self._line.answer(call.origin, reply)
+        self.heat.count(call.layer, call.message.expert_of.numpy())
         self.served += 1
 
 

@@ -66,6 +66,7 @@ class Expert(Service):
         self._experts = await self.compute.run(self._make_set)
         self.line = self.open_line()
         self._server = CallServer(self.line, self._experts, self._checkpoint.config, self.compute)
+        self.registry.register(self._server.heat)
         self.compute.nudge = self.line.interrupt
         self.fingerprint = await self.compute.run(numerics_fingerprint, self._server.dtype)
         self._directory = await self.follow_experts(self._checkpoint.config.experts, self._moe_layers)

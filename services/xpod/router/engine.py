@@ -23,6 +23,7 @@ from xpod.router.api.engine_protocol import (
     NotReady,
     Output,
     SessionError,
+    UnknownMember,
 )
 from xpod.router.brokers import Brokers
 from xpod.router.finding import find
@@ -34,7 +35,9 @@ from xpod_model.config import ModelConfig
 from xpod_policy.membership import Change, Member
 from xpod_proto import (
     CancelSession,
+    MetricsText,
     PrefillDone,
+    ReadMetrics,
     ReplayTokens,
     RunningSessions,
     SamplingSpec,
@@ -47,8 +50,7 @@ from xpod_proto import (
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.1
-RETRY_SECONDS = 1.0
-"""Who is refused for want of room may come again after that."""
+METRICS_SECONDS = 2.0
 ENDED_SECONDS = 30.0
 """A client that lost its connection at the very end may come back for so long."""
 
@@ -168,7 +170,7 @@ class RouterEngine:
         if not ready:
             raise NotReady(reason)
         live = Counter(each.facts.tenant for each in self._sessions.values() if not each.done)
-        self._limit.check(facts.tenant, live, RETRY_SECONDS)
+        self._limit.check(facts.tenant, live, self._next_end())
         session = LiveSession(self._around, facts)
         self._sessions[session.id] = session
         self._around.counters.sessions.inc()
@@ -179,6 +181,12 @@ class RouterEngine:
             await session.cancel()
             raise
         return reading
+
+    def _next_end(self) -> float:
+        """Seconds until some session is likely to end: as many will as did lately."""
+        lately = now() - ENDED_SECONDS
+        ended = sum(each.done and each.ended > lately for each in self._sessions.values())
+        return ENDED_SECONDS / max(1, ended)
 
     def remembered(self) -> list[LiveSession]:
         """Sessions that somebody may still ask for; the others are forgotten."""
@@ -271,6 +279,15 @@ class RouterEngine:
                 f"{len(missing)} experts are not loaded yet, the first is expert {expert} of layer {layer}",
             )
         return True, ""
+
+    async def metrics_of(self, member: str) -> str:
+        """What a member measures. Raises UnknownMember, XpodError."""
+        view, known = self._around.view, self._around.view.table.members.get(member)
+        if known is None:
+            raise UnknownMember(f"the pod has no member {member}")
+        asked = ReadMetrics(self._around.router)
+        reply = await view.request(self._around.bus, known.kind, member, asked, timeout=METRICS_SECONDS)
+        return reply.text if isinstance(reply, MetricsText) else ""
 
     def status(self) -> dict[str, Any]:
         """The object of `xpod status --json`."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import uvicorn
-from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from xpod.common.service import Service
@@ -23,7 +22,7 @@ from xpod.router.counters import Counters
 from xpod.router.engine import RouterEngine
 from xpod.router.journal import LIFETIME, Journal
 from xpod.router.placing import Placing
-from xpod.router.pool_metrics import PoolMetrics
+from xpod.router.pod_metrics import PodMetrics
 from xpod.router.prompt_tree import PromptTree
 from xpod.router.surroundings import Patience, Surroundings
 from xpod_model.checkpoint import Checkpoint
@@ -35,6 +34,7 @@ from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import XpodError
+from xpod_runtime.exposition import NOWHERE, metrics_url
 from xpod_runtime.handlers import handles
 
 
@@ -48,6 +48,9 @@ class RouterConfig(ServiceConfig):
     kind = "router"
 
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on, 0 for a free one")] = 8000
+    metrics_port: Annotated[
+        int, Field(ge=NOWHERE, le=65535, description="port of /metrics besides `port`, which has them, too")
+    ] = NOWHERE
     advertise: Annotated[
         str, Field(description="the URL that clients reach it by (default: host and port)")
     ] = ""
@@ -97,11 +100,9 @@ class Router(Service):
         checkpoint = Checkpoint.open(directory)
         self._model = checkpoint.identity
         model = checkpoint.config
-        registry = CollectorRegistry()
         experts = await self.follow_experts(model.experts, model.moe_layers)
         patience = Patience(config.place_timeout, config.queue_timeout, config.silence_timeout)
-        registry.register(PoolMetrics(self.view))
-        counters = Counters(registry)
+        counters = Counters(self.registry)
         placing = Placing(self.view, self.prompts, Routing(config.routing), counters)
         admission = Admission(placing.room)
         around = Surroundings(
@@ -109,6 +110,7 @@ class Router(Service):
         )
         limit = config.max_model_len or model.max_positions
         name = config.served_model_name or directory.name
+        self.registry.register(PodMetrics(self.view, name))
         store = self.data.store(f"{self.pod}-sessions", lifetime=LIFETIME)
         brokers = Brokers(lambda: config.nats_urls, store.leader)
         self.permanent("brokers", brokers.watch)
@@ -141,8 +143,10 @@ class Router(Service):
             api_key=config.api_key or None,
             sampling_defaults=sampling_defaults(directory),
         )
-        app = make_app(self.engine, Text.load(directory), settings, registry)
+        app = make_app(self.engine, Text.load(directory), settings, self.registry)
+        port = listener.getsockname()[1]
         self._url = config.advertise or "http://{}:{}".format(*listener.getsockname()[:2])
+        self.metrics_url = metrics_url(config.host, port)
         self._server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))

@@ -32,6 +32,12 @@ class Overloaded(XpodError):
         self.retry_after = retry_after
 
 
+class UnknownMember(XpodError):
+    """The pod has no member of that name."""
+
+    code = "unknown_member"
+
+
 class SessionError(XpodError):
     """A session failed in a way that nothing could mend."""
 
@@ -151,3 +157,6 @@ class Engine(Protocol):
 
     def status(self) -> dict[str, Any]:
         """The object that `xpod status --json` prints."""
+
+    async def metrics_of(self, member: str) -> str:
+        """What a member measures, in Prometheus' text form. Raises UnknownMember; XpodError: it does not answer."""

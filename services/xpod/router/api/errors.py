@@ -12,12 +12,19 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from xpod.router.api.engine_protocol import KeyReused, NotReady, Overloaded, SessionError
+from xpod.router.api.engine_protocol import KeyReused, NotReady, Overloaded, SessionError, UnknownMember
 from xpod.router.api.json_body import dump
 from xpod_runtime.errors import XpodError
 
 RETRY_SOON = 1.0
 LONGEST = 500
+SESSION_ERRORS = {
+    "queue_timeout": (408, "timeout_error", True),
+    "deadline_exceeded": (408, "timeout_error", True),
+    "no_worker": (503, "service_unavailable_error", True),
+    "experts_unavailable": (503, "service_unavailable_error", True),
+}
+"""Status and type for a code, and whether another try may help."""
 REFUSED_BY_WORKERS = frozenset({"context_length_exceeded", "bad_request", "bad_grammar"})
 
 
@@ -78,14 +85,22 @@ def of_engine(error: XpodError) -> ApiError:
         case Overloaded():
             headers = _retry(error.retry_after)
             return ApiError(429, text, kind="rate_limit_error", code=error.code, headers=headers)
-        case KeyReused():
-            return ApiError(422, text, param="idempotency-key", code=error.code)
+        case KeyReused() | UnknownMember():
+            status, param = (422, "idempotency-key") if isinstance(error, KeyReused) else (404, "member")
+            return ApiError(status, text, param=param, code=error.code)
         case SessionError() if error.code in REFUSED_BY_WORKERS:
             return bad_request(text, code=error.code)
         case SessionError():
-            return ApiError(500, text, kind="server_error", code=error.code)
+            return _of_session(text, error.code)
         case _:
             return ApiError(503, text, kind="server_error", code=error.code, headers=_retry(RETRY_SOON))
+
+
+def _of_session(text: str, code: str) -> ApiError:
+    if code in REFUSED_BY_WORKERS:
+        return bad_request(text, code=code)
+    status, kind, may_retry = SESSION_ERRORS.get(code, (500, "server_error", False))
+    return ApiError(status, text, kind=kind, code=code, headers=_retry(RETRY_SOON) if may_retry else None)
 
 
 def internal() -> ApiError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from xpod.router.api.choice import Choice, Emit
 from xpod.router.api.context import Api
-from xpod.router.api.engine_protocol import Affinity, Claim
+from xpod.router.api.engine_protocol import Affinity, Claim, SessionError
 from xpod.router.api.errors import bad_request, of_engine
 from xpod.router.api.idempotency import Key, digest_of
 from xpod.router.api.prompts import Prompt
@@ -41,6 +41,12 @@ class Ask:
     affinity: Affinity = field(default_factory=Affinity)
     grammar: str = ""
     calls: bool = False
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds until the request is of no use to its client any more; None: it said nothing of that."""
+        timeout = self.request.timeout
+        return None if timeout is None else self.arrived + timeout - self.api.metrics.clock()
 
     @property
     def seed(self) -> int | None:
@@ -108,9 +114,12 @@ class Generation:
     async def run(self, emit: Emit) -> None:
         """Emit the pieces of all choices as they come. Raises the first failure; cancels whatever is left."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with asyncio.timeout(self._ask.time_left), asyncio.TaskGroup() as group:
                 for choice in self.choices:
                     group.create_task(choice.run(emit))
+        except TimeoutError:
+            seconds = self._ask.request.timeout
+            raise SessionError("deadline_exceeded", f"not done within {seconds:g} s") from None
         except ExceptionGroup as failures:
             self._reason = "error"
             raise failures.exceptions[0] from None

@@ -17,7 +17,7 @@ from xpod.router.api.requests import GenerationRequest
 HEADER = "idempotency-key"
 REPLAYED_HEADER = "idempotent-replayed"
 LONGEST = 255
-HOW_IT_IS_TOLD = {"stream", "stream_options", "user", "prompt_cache_key"}
+HOW_IT_IS_TOLD = {"stream", "stream_options", "user", "prompt_cache_key", "timeout"}
 """What may differ between two tries of one request."""
 
 

@@ -84,6 +84,13 @@ class Metrics:
         self.cache_hits = self._counter("prefix_cache_hits", "Prompt tokens found in the prefix cache")
         self.first_token = self._histogram("time_to_first_token_seconds", "Arrival to first token", _SECONDS)
         self.token_gap = self._histogram("inter_token_latency_seconds", "Time between two tokens", _GAPS)
+        self.longest_gap = Histogram(
+            "xpod_stream_gap_seconds",
+            "The longest time between two tokens of a stream",
+            ["model_name"],
+            registry=self.registry,
+            buckets=_GAPS,
+        ).labels(model_name)
         self.whole = self._histogram("e2e_request_latency_seconds", "Arrival to last token", _LONG)
         self.prompt_size = self._histogram("request_prompt_tokens", "Prompt tokens of a request", _COUNTS)
         self.answer_size = self._histogram(
@@ -123,7 +130,7 @@ class Meter:
         self._metrics = metrics
         self._prompt_tokens = prompt_tokens
         self._arrived = arrived
-        self._last = 0.0
+        self._last = self._longest = 0.0
         self._count = 0
         self._open = True
         metrics.open += 1
@@ -134,7 +141,9 @@ class Meter:
         if self._count == 0:
             self._first(now, cached)
         else:
-            self._metrics.token_gap.observe(now - self._last)
+            gap = now - self._last
+            self._metrics.token_gap.observe(gap)
+            self._longest = max(self._longest, gap)
         self._metrics.generation_tokens.inc()
         self._count += 1
         self._last = now
@@ -148,6 +157,8 @@ class Meter:
         self._metrics.ended[reason].inc()
         self._metrics.whole.observe(self._metrics.clock() - self._arrived)
         self._metrics.answer_size.observe(self._count)
+        if self._count > 1:
+            self._metrics.longest_gap.observe(self._longest)
 
     def _first(self, now: float, cached: int) -> None:
         metrics = self._metrics

@@ -6,6 +6,7 @@ Knows: which question each path answers. Does not know: generation.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -15,8 +16,11 @@ from xpod.router.api.completion_routes import ERRORS
 from xpod.router.api.context import Api
 from xpod.router.api.engine_protocol import NotReady
 from xpod.router.api.errors import of_engine
+from xpod_runtime.errors import XpodError
 
-OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/version", "/load", "/openapi.json"})
+OPEN_PATHS = frozenset(
+    {"/health", "/ready", "/metrics", "/metrics/targets", "/version", "/load", "/openapi.json"}
+)
 
 
 def operation_routes(api: Api) -> APIRouter:
@@ -39,6 +43,11 @@ def operation_routes(api: Api) -> APIRouter:
     async def metrics() -> Response:
         return Response(generate_latest(api.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    @routes.get("/metrics/targets")
+    async def metrics_targets() -> list[dict[str, Any]]:
+        """Who has /metrics, as Prometheus' `http_sd_configs` reads it."""
+        return targets(api.engine.status()["members"])
+
     @routes.get("/version")
     async def version() -> dict[str, str]:
         return {"version": api.settings.version}
@@ -47,8 +56,28 @@ def operation_routes(api: Api) -> APIRouter:
     async def load() -> dict[str, int]:
         return {"server_load": api.metrics.load()}
 
+    @routes.get("/xpod/metrics/{member}", response_class=Response)
+    async def member_metrics(member: str) -> Response:
+        """What a member measures, for those who reach this router alone."""
+        try:
+            text = await api.engine.metrics_of(member)
+        except XpodError as error:
+            raise of_engine(error) from error
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
+
     @routes.get("/xpod/status")
     async def status() -> dict[str, Any]:
         return api.engine.status()
 
     return routes
+
+
+def targets(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One target for each member that lives and tells where its metrics are, with its name and kind as labels."""
+    found = []
+    for member in members:
+        url = urlsplit(str(member["detail"].get("metrics", "")))
+        if url.netloc and member["state"] != "down":
+            labels = {"member": member["id"], "kind": member["kind"]}
+            found.append({"targets": [url.netloc], "labels": labels})
+    return found

@@ -108,6 +108,7 @@ class GenerationRequest(Guided, ABC):
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
     return_token_ids: bool = False
+    timeout: Annotated[float, Field(gt=0)] | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:

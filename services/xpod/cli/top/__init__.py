@@ -1,0 +1,1 @@
+"""`xpod top`: a pod, live, in a terminal."""
