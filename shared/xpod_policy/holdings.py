@@ -6,7 +6,7 @@ Placement is what shards should hold; holdings are what they do hold, and routin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,8 @@ class _Routes:
 
     `keys` is `owners` as numbers to sort pairs by: [E + 1], where shard s owns s * E … s * E + E - 1, then come
     experts that nobody holds, and the last entry, which is also that of expert -1, is for pairs that are not wanted.
-    `spare` are the layers of which some expert is held twice.
+    `spare` are the layers of which some expert is held twice. `few_keys` are `keys` of owners that are as few shards as
+    can serve all experts.
     """
 
     order: tuple[str, ...]
@@ -96,6 +97,11 @@ class _Routes:
     owners: Mapping[int, npt.NDArray[np.int32]]
     keys: Mapping[int, npt.NDArray[np.int64]]
     spare: frozenset[int] = frozenset()
+    few_keys: Mapping[int, npt.NDArray[np.int64]] = field(default_factory=dict)
+
+    def keys_of(self, layer: int, *, few: bool) -> npt.NDArray[np.int64] | None:
+        """None: that layer has none."""
+        return self.few_keys.get(layer, self.keys.get(layer)) if few else self.keys.get(layer)
 
 
 def sort_pairs(experts: npt.NDArray[np.integer], keys: npt.NDArray[np.int64], groups: int) -> SortedPairs:
@@ -111,11 +117,21 @@ def sort_pairs(experts: npt.NDArray[np.integer], keys: npt.NDArray[np.int64], gr
 class RoutingTable:
     """Who serves each expert, from the holdings heard so far. One thread may change it while others read.
 
-    `sort` is `sort_pairs` or a quicker one.
+    `sort` is `sort_pairs` or a quicker one. A batch of at most `few` tokens is split between as few shards as can serve
+    all experts, since calls cost more than they compute then; which shards these are differs by layer, and by `turn`.
     """
 
-    def __init__(self, experts: int, moe_layers: tuple[int, ...], sort: Sort = sort_pairs) -> None:
+    def __init__(
+        self,
+        experts: int,
+        moe_layers: tuple[int, ...],
+        sort: Sort = sort_pairs,
+        *,
+        few: int = 0,
+        turn: int = 0,
+    ) -> None:
         self.experts, self.moe_layers, self._sort = experts, moe_layers, sort
+        self._few, self._turn = few, turn
         self._now = _Routes((), {}, {}, {})
 
     def update(self, shard: str, layers: Layers) -> None:
@@ -165,7 +181,15 @@ class RoutingTable:
             for layer in self.moe_layers
             if any(len(_holders(routes, layer, expert)) > 1 for expert in range(self.experts))
         )
-        self._now = replace(routes, owners=owners, keys=keys, spare=spare)
+        few = self._few_keys(routes) if self._few else {}
+        self._now = replace(routes, owners=owners, keys=keys, spare=spare, few_keys=few)
+
+    def _few_keys(self, routes: _Routes) -> dict[int, npt.NDArray[np.int64]]:
+        found = {}
+        for turn, layer in enumerate(self.moe_layers, self._turn):
+            others = frozenset(routes.order) - _cover(routes, layer, turn)
+            found[layer] = self._keys(routes, self._assign(routes, layer, others))
+        return found
 
     def _keys(self, routes: _Routes, owner: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
         shards = len(routes.order)
@@ -199,11 +223,9 @@ class RoutingTable:
         marks a pair that is not wanted.
         """
         routes = self._now
-        if avoid or layer not in routes.keys:
-            owner = self._assign(routes, layer, avoid) if avoid else self._owner_row(routes, layer)
-            keys = self._keys(routes, owner)
-        else:
-            keys = routes.keys[layer]
+        keys = None if avoid else routes.keys_of(layer, few=len(experts) <= self._few)
+        if keys is None:
+            keys = self._keys(routes, self._assign(routes, layer, avoid))
         place, token, expert_of, bounds = self._sort(experts, keys, len(routes.order) + 2)
         parts = []
         for shard, begin, end in zip(routes.order, bounds, bounds[1:], strict=False):
@@ -222,3 +244,22 @@ class RoutingTable:
 
 def _holders(routes: _Routes, layer: int, expert: int) -> tuple[str, ...]:
     return tuple(shard for shard in routes.order if expert in routes.held[shard].get(layer, ()))
+
+
+def _cover(routes: _Routes, layer: int, turn: int) -> frozenset[str]:
+    """Few shards that hold all experts of the layer that anybody holds.
+
+    The greedy set cover (Chvatal, 1979), where of equals the first from the `turn`-th shard on is taken.
+    """
+    start = turn % len(routes.order) if routes.order else 0
+    left = {
+        shard: set(routes.held[shard].get(layer, ()))
+        for shard in (*routes.order[start:], *routes.order[:start])
+    }
+    wanted = set().union(*left.values())
+    chosen = set()
+    while wanted:
+        shard = max(left, key=lambda name: len(left[name] & wanted))
+        wanted -= left.pop(shard)
+        chosen.add(shard)
+    return frozenset(chosen)

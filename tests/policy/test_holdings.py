@@ -141,6 +141,52 @@ def test_holdings_replace_what_was_said_before() -> None:
     assert built.holders(1, 1) == ()
 
 
+TWICE = {"a": {0, 1, 2, 3}, "b": {2, 3, 4, 5}, "c": {4, 5, 0, 1}}
+
+
+def few(turn: int, held: dict[str, set[int]] = TWICE) -> RoutingTable:
+    built = RoutingTable(6, (0, 1, 2), few=8, turn=turn)
+    for shard, experts in held.items():
+        built.update(shard, dict.fromkeys((0, 1, 2), to_bitmap(experts, 6)))
+    return built
+
+
+def asked(built: RoutingTable, layer: int, tokens: int) -> dict[str, list[int]]:
+    experts = np.resize(np.arange(6), (tokens, 6))
+    parts, nobody = built.split(layer, experts)
+    assert nobody is None
+    return {part.shard: sorted(set(part.expert_of.tolist())) for part in parts}
+
+
+def test_a_small_batch_asks_as_few_shards_as_have_all_experts_and_a_large_one_all() -> None:
+    for turn in range(3):
+        shards = asked(few(turn), 0, 8)
+        assert len(shards) == 2
+        assert sorted(expert for experts in shards.values() for expert in experts) == [0, 1, 2, 3, 4, 5]
+        assert sorted(len(experts) for experts in shards.values()) in ([2, 4], [3, 3])
+    assert len(asked(few(0), 0, 9)) == 3
+
+
+def test_which_shards_are_few_differs_by_layer_and_by_turn() -> None:
+    by_layer = [frozenset(asked(few(0), layer, 1)) for layer in (0, 1, 2)]
+    assert len(set(by_layer)) == 3
+    assert [frozenset(asked(few(1), layer, 1)) for layer in (0, 1)] == by_layer[1:]
+
+
+def test_a_shard_that_has_all_experts_is_asked_alone() -> None:
+    assert asked(few(0, {"a": {0, 1}, "b": {0, 1, 2, 3, 4, 5}, "c": {4, 5}}), 1, 4) == {
+        "b": [0, 1, 2, 3, 4, 5]
+    }
+
+
+def test_a_shard_that_is_avoided_or_gone_is_not_among_the_few() -> None:
+    built = few(0)
+    parts, _ = built.split(0, np.arange(6)[None], frozenset({"a"}))
+    assert {part.shard for part in parts} == {"b", "c"}
+    built.remove("a")
+    assert set(asked(built, 0, 1)) == {"b", "c"}
+
+
 def test_bits_beyond_the_last_expert_are_ignored() -> None:
     built = RoutingTable(4, LAYERS)
     built.update("a", {1: b"\xff\xff", 3: b""})

@@ -25,7 +25,7 @@ from xpod.attention.measured import Measured
 from xpod.attention.past import Past, Said
 from xpod.attention.pool import PoolClient
 from xpod.attention.sequence import Sequence
-from xpod.attention.sorting import quickest_sort
+from xpod.attention.sorting import few_of, quickest_sort
 from xpod.attention.tables import Keeping
 from xpod.common.service import Service
 from xpod_model.attention_half import AttentionHalf
@@ -77,6 +77,10 @@ class WorkerConfig(ServiceConfig):
         int, Field(ge=0, description="threads that share our kernels' work, 0: compute threads")
     ] = 0
     hedging: Annotated[bool, Field(description="ask late expert calls of other holders, too")] = True
+    few_tokens: Annotated[
+        int,
+        Field(ge=-1, description="batches up to so many tokens ask as few shards as can serve, -1: by size"),
+    ] = -1
     kv_bytes: Annotated[int, Field(ge=1, description="bytes for the KV cache")] = 1 << 30
     caching: Annotated[Caching, Field(description="whose blocks later requests may find")] = Caching.FULL
     keep_bytes: Annotated[
@@ -110,7 +114,10 @@ class Worker(Service):
         dtype = half.kv_spec().dtype
         self.fingerprint = await self.compute.run(numerics_fingerprint, dtype)
         self.experts = directory = await self.follow_experts(
-            half.config.experts, half.config.moe_layers, quickest_sort()
+            half.config.experts,
+            half.config.moe_layers,
+            quickest_sort(),
+            few_of(half.config, dtype) if config.few_tokens < 0 else config.few_tokens,
         )
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
         self.line = self.open_line()

@@ -17,6 +17,7 @@ import typer
 from xpod.cli.bench.app import app as bench
 from xpod.cli.chaos.app import app as chaos
 from xpod.cli.chat import chat
+from xpod.cli.doctor.command import doctor
 from xpod.cli.down import down
 from xpod.cli.errors import BAD_USAGE, INTERRUPTED, CliError
 from xpod.cli.kill import kill
@@ -27,7 +28,7 @@ from xpod.cli.top.command import top
 from xpod.cli.up import up
 
 BROKEN_PIPE = 141
-COMMANDS = (up, down, run, chat, status, top, logs, kill)
+COMMANDS = (up, down, run, chat, status, top, logs, doctor, kill)
 EPILOG = (
     "Every option also reads XPOD_<OPTION>. Exit codes: 0 done, 2 bad usage, 3 the pod could not be reached or "
     "started, 4 the request was refused, 130 interrupted."
@@ -37,7 +38,6 @@ app = typer.Typer(
     help="Serve Mixture-of-Experts models from a pod of processes, any of which may die.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

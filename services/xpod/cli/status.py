@@ -22,18 +22,23 @@ def status(data: DataOption = DEFAULT_DATA, url: UrlOption = "", as_json: JsonOp
     """Show the members of a pod, and which shard should hold how many experts."""
     state = None if url else running_state(data)
     endpoints = split_urls(url) if state is None else state.endpoints
-    view, problem = _ask(endpoints)
-    if view is None and state is None:
-        raise CliError(problem)
-    report = pod_status(view, state)
+    report, problem = observed(endpoints, state)
     if as_json:
         print(json.dumps(report, ensure_ascii=False))
     else:
         _show(report)
-    if view is None:
+    if problem:
         print(f"xpod: {problem}", file=sys.stderr)
         return UNREACHABLE
     return 0
+
+
+def observed(endpoints: list[str], state: PodState | None) -> tuple[Json, str]:
+    """The object of `xpod status --json`, and why no router had a part in it. Raises CliError: nothing is known."""
+    view, problem = _ask(endpoints)
+    if view is None and state is None:
+        raise CliError(problem)
+    return pod_status(view, state), problem
 
 
 def running_state(data: Path) -> PodState:

@@ -25,8 +25,12 @@ class ExpertDirectory:
         moe_layers: tuple[int, ...],
         trusted: Callable[[str], bool],
         sort: Sort = sort_pairs,
+        *,
+        few: int = 0,
+        turn: int = 0,
     ) -> None:
-        self.routing = RoutingTable(experts, moe_layers, sort)
+        """`sort`, `few` and `turn` are RoutingTable's."""
+        self.routing = RoutingTable(experts, moe_layers, sort, few=few, turn=turn)
         self.version = 0
         self._trusted = trusted
         self._heard: dict[str, tuple[str, int]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
@@ -58,11 +59,12 @@ class Service(Actor):
         self.tree.add(ChildSpec("departures", self.view.watch_departures))
 
     async def follow_experts(
-        self, experts: int, moe_layers: tuple[int, ...], sort: Sort = sort_pairs
+        self, experts: int, moe_layers: tuple[int, ...], sort: Sort = sort_pairs, few: int = 0
     ) -> ExpertDirectory:
         """Keep a directory of who holds which expert; call it before `open_view`."""
         assert "expert" in self.watches, "who is not watched is not trusted"
-        directory = ExpertDirectory(experts, moe_layers, self.view.trusts, sort)
+        turn = zlib.crc32(self.member.encode())
+        directory = ExpertDirectory(experts, moe_layers, self.view.trusts, sort, few=few, turn=turn)
         loop = asyncio.get_running_loop()
 
         def doubt(shard: str) -> None:

@@ -1,0 +1,1 @@
+"""`xpod doctor`: is this machine, and the pod on it, as it should be?"""
