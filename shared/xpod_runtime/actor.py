@@ -193,8 +193,7 @@ class Actor:
     @handles(ReadMetrics)
     async def on_read_metrics(self, message: ReadMetrics) -> Message:
         """What is measured, for those who cannot reach `metrics_url`."""
-        text = await asyncio.to_thread(generate_latest, self.registry)
-        return MetricsText(text.decode())
+        return MetricsText(generate_latest(self.registry).decode())
 
     # -- inside -----------------------------------------------------------------------------------------
 

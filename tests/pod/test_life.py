@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from pod.harness import Shape, first, greedy, running_pod, until_empty, worker
-from xpod.router.api.engine_protocol import SessionError
+from xpod.router import engine as router_engine
+from xpod.router.api.engine_protocol import Overloaded, SessionError
 from xpod_policy.blocks import BLOCK_TOKENS
 from xpod_proto import Down, Message, ReplayTokens, subjects
 from xpod_runtime.errors import NoResponders
@@ -107,9 +108,13 @@ async def test_without_workers_a_session_ends_with_an_error(nats: str, oracle_di
         assert error.value.code == "no_worker"
 
 
-async def test_a_draining_decode_worker_finishes_what_it_has(nats: str, oracle_dirs: dict[str, Path]) -> None:
-    async with running_pod(nats, oracle_dirs["plain"], Shape(decode=2)) as pod:
-        spec = greedy(60, ignore_eos=True)
+@pytest.mark.parametrize(("workers", "recoveries"), [(1, 0), (2, 1)])
+async def test_a_draining_decode_worker_hands_over_what_it_has_or_finishes_it_where_nobody_stays(
+    nats: str, oracle_dirs: dict[str, Path], workers: int, recoveries: int
+) -> None:
+    async with running_pod(nats, oracle_dirs["plain"], Shape(decode=workers), drain=60) as pod:
+        spec = greedy(400, ignore_eos=True)
+        expected = await pod.generate(PROMPT, spec)
         session = await pod.router.engine.open(PROMPT, spec)
         begun = await first(session, 2)
         busy = next(n for n in pod.members if n.startswith("decode") and worker(pod, n).engine.sequences)
@@ -117,9 +122,25 @@ async def test_a_draining_decode_worker_finishes_what_it_has(nats: str, oracle_d
         rest = [output async for output in session]
         await stopping
         del pod.members[busy]
-        assert [output.index for output in begun + rest] == list(range(60))
-        assert session.recoveries == 0
-        assert len(await pod.generate(PROMPT, spec)) == 60
+        assert begun + rest == expected
+        assert session.recoveries == recoveries
+
+
+async def test_when_all_decode_workers_drain_they_finish_what_they_have(
+    nats: str, oracle_dirs: dict[str, Path]
+) -> None:
+    async with running_pod(nats, oracle_dirs["plain"], Shape(decode=2), drain=60) as pod:
+        spec = greedy(400, ignore_eos=True)
+        expected = await pod.generate(PROMPT, spec)
+        sessions = [await pod.router.engine.open(PROMPT, spec) for _ in range(4)]
+        begun = [await first(session, 2) for session in sessions]
+        stopping = [asyncio.create_task(pod.members[f"decode-{i}"].stop("drained")) for i in range(2)]
+        rests = [[output async for output in session] for session in sessions]
+        await asyncio.gather(*stopping)
+        for i in range(2):
+            del pod.members[f"decode-{i}"]
+        assert [first + rest for first, rest in zip(begun, rests, strict=True)] == [expected] * 4
+        assert [session.recoveries for session in sessions] == [0] * 4
 
 
 @pytest.mark.parametrize("memory", [1 << 20, 0])  # 0: all of it on disk
@@ -152,6 +173,26 @@ async def test_a_queue_has_an_end(nats: str, oracle_dirs: dict[str, Path]) -> No
             await pod.generate(PROMPT[:5], greedy(8, ignore_eos=True))
         assert error.value.code == "queue_timeout"
         await first_in_line.cancel()
+
+
+async def test_who_finds_no_room_is_told_when_to_come_again(
+    nats: str, oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it takes until one of those that are there ends, as they ended lately."""
+    async with running_pod(nats, oracle_dirs["plain"], max_sessions=1) as pod:
+        engine = pod.router.engine
+        for _ in range(3):
+            await pod.generate(PROMPT, greedy(2))
+        held = await engine.open(PROMPT, greedy(1500, ignore_eos=True))
+        await first(held, 1)
+        clock = router_engine.now() + 15
+        monkeypatch.setattr(router_engine, "now", lambda: clock)
+        with pytest.raises(Overloaded) as refused:
+            await engine.open(PROMPT, greedy(2))
+        assert (
+            5 <= refused.value.retry_after < 10
+        )  # three ended in the 15 s and more that the router is there
+        await held.cancel()
 
 
 async def test_who_is_down_is_not_waited_for(nats: str, oracle_dirs: dict[str, Path]) -> None:

@@ -179,6 +179,25 @@ def test_a_killed_decode_worker_comes_back(data: Path) -> None:
     assert not psutil.pid_exists(before["decode-0"])
 
 
+def test_a_drained_worker_hands_over_and_comes_back_under_a_stream(data: Path) -> None:
+    """Each decode worker in turn, so that one of them has the stream."""
+    asking = ["run", "import os", "--max-tokens", "900", "--temperature", "0.9", "--seed", "3", "--json"]
+    expected = json.loads(xpod(*asking, data=data).stdout)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("XPOD_")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "xpod.cli", *asking],
+        env={**environ, "XPOD_DATA": str(data)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        drained = xpod("drain", "decode-0", "decode-1", data=data)
+        answer = json.loads(running.communicate(timeout=60)[0])
+    assert drained.returncode == 0, drained.stderr
+    assert [line.split(":")[0] for line in drained.stdout.splitlines()] == ["decode-0", "decode-1"]
+    assert (answer["tokens"], answer["logprobs"]) == (expected["tokens"], expected["logprobs"])
+    assert [member["state"] for member in status(data)["members"]] == ["up"] * 11
+
+
 def test_the_example_client_outlives_its_router(data: Path) -> None:
     asked = xpod("run", PROMPT, "--max-tokens", "200", "--temperature", "0", "--json", data=data)
     example = [sys.executable, str(EXAMPLE), PROMPT, *status(data)["endpoints"]]

@@ -12,7 +12,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -91,7 +91,7 @@ class WorkerConfig(ServiceConfig):
 class Worker(Service):
     """Loads its half of the model in `setup` and steps its engine for ever."""
 
-    watches = ("expert", "mempool")
+    watches: ClassVar[tuple[str, ...]] = ("expert", "mempool")
     config: WorkerConfig
 
     def __init__(self, config: WorkerConfig, data: Bus, control: Bus) -> None:

@@ -19,6 +19,7 @@ from xpod.cli.chaos.app import app as chaos
 from xpod.cli.chat import chat
 from xpod.cli.doctor.command import doctor
 from xpod.cli.down import down
+from xpod.cli.drain import drain
 from xpod.cli.errors import BAD_USAGE, INTERRUPTED, CliError
 from xpod.cli.kill import kill
 from xpod.cli.log_command import logs
@@ -28,7 +29,7 @@ from xpod.cli.top.command import top
 from xpod.cli.up import up
 
 BROKEN_PIPE = 141
-COMMANDS = (up, down, run, chat, status, top, logs, doctor, kill)
+COMMANDS = (up, down, run, chat, status, top, logs, doctor, drain, kill)
 EPILOG = (
     "Every option also reads XPOD_<OPTION>. Exit codes: 0 done, 2 bad usage, 3 the pod could not be reached or "
     "started, 4 the request was refused, 130 interrupted."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -25,6 +26,8 @@ from xpod_runtime.cores import cores
 from xpod_runtime.handlers import handles
 
 STORE_BACKLOG = 1024
+LISTEN_SECONDS = 0.3
+"""So long a worker that leaves hears who leaves, too, before it hands its sequences over."""
 
 
 class DecodeConfig(WorkerConfig):
@@ -41,6 +44,7 @@ class Decode(Worker):
     """Continuous batching: sequences join and leave between steps."""
 
     kind = "decode"
+    watches = (*Worker.watches, "decode")
     config: DecodeConfig
 
     @property
@@ -119,10 +123,14 @@ class Decode(Worker):
             await self.pool.store(blocks)
 
     async def drain(self) -> None:
-        """Let the sequences finish; those that do not in time go to another worker."""
+        """Hand the sequences over to a worker that stays; where all leave, let them finish if they can in time."""
         try:
             self.see_if_idle()
-            await self.idle.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LISTEN_SECONDS):
+                    await self.idle.wait()
+            if all(other.name == self.member for other in self.view.usable("decode")):
+                await self.idle.wait()
         finally:
             for sequence in list(self.engine.sequences.values()):
                 await self.fail(sequence, "draining", f"{self.member} is leaving")

@@ -114,6 +114,7 @@ class RouterEngine:
         self._journal = journal
         self._limit = limit
         self._keep = keep
+        self._began = now()
         self._sessions: dict[str, LiveSession] = {}
         self._claims: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.model_name = name
@@ -184,9 +185,9 @@ class RouterEngine:
 
     def _next_end(self) -> float:
         """Seconds until some session is likely to end: as many will as did lately."""
-        lately = now() - ENDED_SECONDS
-        ended = sum(each.done and each.ended > lately for each in self._sessions.values())
-        return ENDED_SECONDS / max(1, ended)
+        window = min(ENDED_SECONDS, now() - self._began)
+        ended = sum(each.done and each.ended > now() - window for each in self._sessions.values())
+        return window / max(1, ended)
 
     def remembered(self) -> list[LiveSession]:
         """Sessions that somebody may still ask for; the others are forgotten."""

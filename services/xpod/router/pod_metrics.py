@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from xpod.common.view import PodView
+from xpod_policy.membership import Member
 from xpod_policy.told import number
 
 
@@ -22,8 +23,9 @@ class PodMetrics(Collector):
         self._view, self._model_name = view, model_name
 
     def collect(self) -> Iterator[Metric]:
+        known = list(self._view.table.members.values())  # at once: whoever scrapes may be another thread
         members = GaugeMetricFamily("xpod_members", "Members of the pod", labels=["kind", "state"])
-        counts = Counter((member.kind, member.state) for member in list(self._view.table.members.values()))
+        counts = Counter((member.kind, member.state) for member in known)
         for labels, count in sorted(counts.items()):
             members.add_metric(labels, count)
         yield members
@@ -32,11 +34,12 @@ class PodMetrics(Collector):
             "Part of the decode workers' KV cache that sequences have reserved: 1 is all of it",
             labels=["model_name"],
         )
-        usage.add_metric([self._model_name], self._kv_usage())
+        usage.add_metric([self._model_name], _kv_usage(known))
         yield usage
 
-    def _kv_usage(self) -> float:
-        workers = self._view.usable("decode")
-        reserved = sum(number(worker, "blocks_reserved") or 0.0 for worker in workers)
-        free = sum(number(worker, "blocks_free") or 0.0 for worker in workers)
-        return reserved / (reserved + free) if reserved + free else 0.0
+
+def _kv_usage(members: list[Member]) -> float:
+    workers = [member for member in members if member.kind == "decode" and member.usable]
+    reserved = sum(number(worker, "blocks_reserved") or 0.0 for worker in workers)
+    free = sum(number(worker, "blocks_free") or 0.0 for worker in workers)
+    return reserved / (reserved + free) if reserved + free else 0.0
