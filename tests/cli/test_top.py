@@ -117,7 +117,7 @@ def test_recoveries_are_events() -> None:
 DOES = {
     "decode": (member("decode-0", blocks_free=30, blocks_reserved=10, sequences=2), "2 sequences, KV 25%"),
     "not told yet": (member("decode-0"), "0 sequences, KV 0%"),
-    "restarted": (member("expert-0", held=5, calls=9, restarts=2), "holds 5, 9 calls, 2 restarts"),
+    "restarted": (member("expert-0", held=5, calls=9, restarts=2), "holds 5, 9 calls, restarts 2"),
     "a note": (member("expert-0", note="it failed"), "it failed"),
     "a supervisor": (member("supervisor-0", leader=True), "leads"),
     "nats": (member("nats-0", leads=True), "leads the journal"),

@@ -112,7 +112,7 @@ def does(member: Mapping[str, Any]) -> str:
         case _:
             text = "leads the journal" if told.get("leads") else ""
     restarts = told.get("restarts")
-    return f"{text}, {restarts} restarts" if restarts else text
+    return f"{text}, restarts {restarts}" if restarts else text
 
 
 def heat_map(rates: Mapping[int, Mapping[int, float]], experts: int) -> Text:
