@@ -83,6 +83,8 @@ def test_heat_is_a_rate_over_all_holders() -> None:
     assert figures.heat(before, after) == {1: {0: 20.0, 3: 0.0}}
     assert figures.load_of(before, after, "expert-0") == pytest.approx(0.1)
     assert figures.load_of(before, after, "nats-0") is None
+    newcomer = moment(2.0, texts={**shards(30), "expert-2": SHARD.format(pairs=1_000_000, busy=1)})
+    assert figures.heat(before, newcomer) == {1: {0: 20.0, 3: 0.0}}
 
 
 HAPPENED = {

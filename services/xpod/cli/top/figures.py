@@ -72,19 +72,19 @@ def heat(before: Moment, after: Moment) -> dict[int, dict[int, float]]:
     """Pairs a second of each expert that was asked, by layer: of all its holders together."""
     seconds = max(1e-9, after.at - before.at)
     rates: dict[int, dict[int, float]] = {}
-    for member, samples in after.samples.items():
-        old = {
-            (labels["layer"], labels["expert"]): value
-            for labels, value in before.samples.get(member, NOTHING).series("xpod_expert_pairs_total")
-        }
-        for labels, value in samples.series("xpod_expert_pairs_total"):
-            layer = rates.setdefault(int(labels["layer"]), {})
-            expert = int(labels["expert"])
-            layer[expert] = (
-                layer.get(expert, 0.0)
-                + _since(old.get((labels["layer"], labels["expert"]), 0.0), value) / seconds
-            )
+    for member in after.samples.keys() & before.samples.keys():
+        old = _pairs(before.samples[member])
+        for (layer, expert), value in _pairs(after.samples[member]).items():
+            of_layer = rates.setdefault(layer, {})
+            rate = _since(old.get((layer, expert), 0.0), value) / seconds
+            of_layer[expert] = of_layer.get(expert, 0.0) + rate
     return rates
+
+
+def _pairs(samples: Samples) -> dict[tuple[int, int], float]:
+    """By layer and expert."""
+    found = samples.series("xpod_expert_pairs_total")
+    return {(int(labels["layer"]), int(labels["expert"])): value for labels, value in found}
 
 
 def events(before: Moment, after: Moment) -> Iterator[str]:
