@@ -19,6 +19,7 @@ from xpod.expert.heat import Heat
 from xpod.router.api.metrics import Metrics
 from xpod.router.counters import Counters
 from xpod.router.pod_metrics import PodMetrics
+from xpod_policy.membership import Member
 from xpod_runtime.local_bus import LocalBus, LocalFabric
 
 ROOT = Path(__file__).parents[2]
@@ -42,14 +43,24 @@ def told(told: Told) -> str:
     return f"xpod_{told.name}" + ("_total" if told.type == "counter" else "")
 
 
-def exported() -> set[str]:
-    """What all members together have."""
+def registry_of_all() -> CollectorRegistry:
+    """What members measure, but for what heartbeats tell."""
     registry = CollectorRegistry()
     Metrics("m", registry)
     Counters(registry)
     Measured(registry)
-    registry.register(Heat(1, 1))
-    registry.register(PodMetrics(PodView(LocalBus(LocalFabric(), "r"), "p"), "m"))
+    heat = Heat(1, 1)
+    heat.pairs[0, 0] = 1
+    registry.register(heat)
+    view = PodView(LocalBus(LocalFabric(), "r"), "p")
+    view.table.members["expert-0"] = Member("expert-0", "expert", "i", 1, "h", "", "up", 0.0, 0.0, {}, {})
+    registry.register(PodMetrics(view, "m"))
+    return registry
+
+
+def exported() -> set[str]:
+    """What all members together have."""
+    registry = registry_of_all()
     of_heartbeats = {told(each) for kind in TOLD.values() for each in (*kind, *VERDICTS)}
     return names(registry.collect()) | of_heartbeats | {"xpod_member"}
 
@@ -68,6 +79,16 @@ async def test_the_board_asks_for_what_there_is() -> None:
     }
     assert len(asked) > 20
     assert asked - exported() - {"process_resident_memory_bytes"} == set()
+
+
+async def test_no_metric_has_a_label_that_targets_have() -> None:
+    """Prometheus would rename it, and whoever asks for it gets the target's."""
+    samples = [sample for metric in registry_of_all().collect() for sample in metric.samples]
+    assert {"xpod_members", "xpod_expert_pairs_total"} <= {sample.name for sample in samples}
+    assert [
+        sample.name for sample in samples if sample.labels.keys() & {"member", "kind", "instance", "job"}
+    ] == []
+    assert all(told.label not in {"member", "kind"} for kind in TOLD.values() for told in kind)
 
 
 def test_the_panels_lie_beside_each_other() -> None:

@@ -124,7 +124,7 @@ async def test_a_router_tells_who_is_there_and_how_full_decode_workers_are() -> 
     await loaded(view, left, {"held": 1})
     await left.leave()
     await seen(view, "expert-0", "down")
-    found = scraped(registry, "kind", "state")
+    found = scraped(registry, "service", "state")
     assert found["vllm:kv_cache_usage_perc"] == pytest.approx(0.3)
     assert found["xpod_members decode up"] == 2
     assert found["xpod_members expert down"] == 1

@@ -24,7 +24,7 @@ class PodMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         known = list(self._view.table.members.values())  # at once: whoever scrapes may be another thread
-        members = GaugeMetricFamily("xpod_members", "Members of the pod", labels=["kind", "state"])
+        members = GaugeMetricFamily("xpod_members", "Members of the pod", labels=["service", "state"])
         counts = Counter((member.kind, member.state) for member in known)
         for labels, count in sorted(counts.items()):
             members.add_metric(labels, count)
