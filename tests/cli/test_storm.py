@@ -18,6 +18,7 @@ from xpod.cli.chaos.streams import Stream
 from xpod.cli.chaos.strikes import NATS_SECONDS, STOP_SECONDS, Strikes
 from xpod.cli.chaos.target import Fault, Life, Signal, Target, Usage
 from xpod.cli.chaos.undisturbed import Expected
+from xpod.cli.chaos.usage_report import leaks
 from xpod.cli.chaos.victims import victims
 
 MEMBERS = {
@@ -239,6 +240,14 @@ def test_a_storm_adds_up() -> None:
         ["1 (1)"], ["61 (1)"], ["121 (1)"], ["141 (1)"], ["71.0"], ["121.0"], ["+60.00"],
     ]  # fmt: skip
     assert files.row_count == 1
+
+
+def test_only_a_pod_of_its_own_is_judged_by_what_grows() -> None:
+    pod = FakePod()
+    assert not leaks({"growing": ["nats: files"]}, pod)
+    pod.own = True
+    assert leaks({"growing": ["nats: files"]}, pod)
+    assert not leaks({"growing": []}, pod)
 
 
 def test_a_table_of_an_hour_has_room_and_ends_with_the_end() -> None:

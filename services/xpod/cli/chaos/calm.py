@@ -23,7 +23,7 @@ from xpod.cli.chaos.requests import requests
 from xpod.cli.chaos.target import Target
 from xpod.cli.chaos.trial import grown
 from xpod.cli.chaos.undisturbed import fault_free
-from xpod.cli.chaos.usage_report import usage_of, usage_tables
+from xpod.cli.chaos.usage_report import leaks, usage_of, usage_tables
 from xpod.cli.compose import KINDS
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
 
@@ -77,13 +77,13 @@ def calm(  # noqa: PLR0917
 ) -> int:
     """Load a pod without faults, and count false alarms.
 
-    Exit code 1: a stream was wrong, a member was declared dead, over 1 % of expert calls were hedged, or memory or open
-    files grow.
+    Exit code 1: a stream was wrong, a member was declared dead, over 1 % of expert calls were hedged, or a pod of its
+    own leaks.
     """
     with opened(Wanted(data, compose, model, dtype, SMALL_CACHES)) as target:
         report = _calm(target, 60 * minutes, streams, seed).report()
         alarm = report["wrong"] or report["declared_down"] or report["hedged_share"] > MOST_HEDGED
-        alarm = alarm or report["growing"]
+        alarm = alarm or leaks(report, target)
         if alarm:
             tell_logs(target)
     if as_json:

@@ -24,6 +24,7 @@ from xpod.cli.chaos.strikes import Strikes, rage
 from xpod.cli.chaos.target import Target
 from xpod.cli.chaos.trial import Watch
 from xpod.cli.chaos.undisturbed import fault_free
+from xpod.cli.chaos.usage_report import leaks
 from xpod.cli.errors import CliError
 from xpod.cli.options import DEFAULT_MODEL, DtypeOption, JsonOption, ModelOption
 
@@ -47,11 +48,11 @@ def storm(  # noqa: PLR0917
 ) -> int:
     """Hit members of a pod at random, several at once, and compare every stream with its fault-free run.
 
-    Exit code 1: some stream was wrong, memory or open files grow, or the pod did not become whole again.
+    Exit code 1: some stream was wrong, a pod of its own leaks, or the pod did not become whole again.
     """
     with opened(Wanted(data, compose, model, dtype, SMALL_CACHES)) as target:
         report = summary(_storm(target, 60 * minutes, streams, every, seed))
-        wrong = bool(report["wrong"] or report["problem"] or report["growing"])
+        wrong = bool(report["wrong"] or report["problem"] or leaks(report, target))
         if wrong:
             tell_logs(target)
     if as_json:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.table import Table
 
 from xpod.cli.chaos.growth import Sample, by_kind, growing, growth, kinds
+from xpod.cli.chaos.target import Target
 from xpod.cli.figures_table import figures_table
 
 MEGABYTE = 1e6
@@ -24,6 +25,11 @@ def usage_of(samples: list[Sample]) -> dict[str, Any]:
         "growth": {kind: growth(samples, kind) for kind in kinds(samples)},
         "growing": growing(samples),
     }
+
+
+def leaks(report: dict[str, Any], target: Target) -> bool:
+    """Does it grow for ever? A pod that was there before may have caches that are still filling."""
+    return target.own and bool(report["growing"])
 
 
 def _shown(samples: list[Sample]) -> list[Sample]:
