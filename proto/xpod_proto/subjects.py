@@ -20,19 +20,39 @@ def mailbox(pod: str, kind: str, member: str) -> str:
     return f"{_token(pod)}.{VERSION}.{_token(kind)}.{_token(member)}"
 
 
+def mailboxes(pod: str, kind: str) -> str:
+    """Those of all members of one kind, as a server's permissions name them."""
+    return f"{_token(pod)}.{VERSION}.{_token(kind)}.*"
+
+
+def inbox(pod: str, kind: str) -> str:
+    """What the subjects begin with that answers to one kind of member come to."""
+    return f"_INBOX.{_token(pod)}.{_token(kind)}"
+
+
+def inboxes(pod: str, kind: str) -> str:
+    """All of them."""
+    return f"{inbox(pod, kind)}.>"
+
+
 def calls(pod: str, shard: str) -> str:
     """The calls of one expert shard: apart from its mailbox, because the thread that computes reads them itself."""
     return f"{mailbox(pod, 'expert', shard)}.calls"
 
 
+def all_calls(pod: str) -> str:
+    """Those of all shards."""
+    return f"{mailboxes(pod, 'expert')}.calls"
+
+
+def all_tokens(pod: str) -> str:
+    """The token streams of all sessions."""
+    return f"{_token(pod)}.{VERSION}.tokens.*"
+
+
 def tokens(pod: str, session: str) -> str:
     """The token stream of one session."""
     return f"{_token(pod)}.{VERSION}.tokens.{_token(session)}"
-
-
-def generate(pod: str) -> str:
-    """The queue group of the routers."""
-    return f"{_token(pod)}.{VERSION}.generate"
 
 
 def hello(pod: str) -> str:
@@ -43,6 +63,11 @@ def hello(pod: str) -> str:
 def heartbeat(pod: str, kind: str) -> str:
     """Heartbeats of the members of one kind: nobody needs to hear all of them but routers."""
     return f"{_token(pod)}.{VERSION}.heartbeat.{_token(kind)}"
+
+
+def probes(pod: str) -> str:
+    """The probes of all members."""
+    return f"{_token(pod)}.{VERSION}.probe.*"
 
 
 def probe(pod: str, member: str) -> str:
@@ -78,3 +103,13 @@ def running(pod: str) -> str:
 def kv(pod: str) -> str:
     """MemPool's events: blocks stored and evicted."""
     return f"{_token(pod)}.{VERSION}.kv"
+
+
+def sessions_bucket(pod: str) -> str:
+    """The store of the journal of sessions."""
+    return f"{_token(pod)}-sessions"
+
+
+def shelf_bucket(pod: str) -> str:
+    """The store of what the pod keeps about itself."""
+    return f"{_token(pod)}-pod"

@@ -1,10 +1,7 @@
 """The configuration of a nats-server, and of N of them as a cluster.
 
 Knows: nats-server's configuration format. Pure: text and paths only.
-Does not know: processes (see `broker`).
-
-All clients share one account and need no password. Server events of that account (who connected, who was
-cut off) are imported into it, so that a member hears of a killed process at `DISCONNECTS` on its own connection.
+Does not know: processes (see `broker`), or who may do what there (see `broker_access`).
 """
 
 from __future__ import annotations
@@ -13,11 +10,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-ACCOUNT = "XPOD"
-CONNECTS = f"$SYS.ACCOUNT.{ACCOUNT}.CONNECT"
-DISCONNECTS = f"$SYS.ACCOUNT.{ACCOUNT}.DISCONNECT"
-"""JSON events of nats-server; `client.name` is the connection's name."""
+from xpod_runtime.broker_access import Access, accounts, tls
+
+ROUTE_USER = "route"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,11 @@ class ClusterConfig:
 
 @dataclass(frozen=True, slots=True)
 class BrokerConfig:
-    """One nats-server. `port` 0 takes a free one; sizes in bytes, `write_deadline` in seconds."""
+    """One nats-server. `port` 0 takes a free one; sizes in bytes, `write_deadline` in seconds.
+
+    `monitor_port` 0: none; without `writes_log` it logs to its output, without `writes_ports` nobody
+    finds out a free one; without `access`, everybody is let in.
+    """
 
     name: str
     data_dir: Path
@@ -43,6 +44,10 @@ class BrokerConfig:
     max_pending: int = 256 * 1024 * 1024
     write_deadline: float = 10.0
     jetstream: bool = True
+    monitor_port: int = 0
+    writes_log: bool = True
+    writes_ports: bool = True
+    access: Access | None = None
 
     @property
     def config_path(self) -> Path:
@@ -62,30 +67,18 @@ class BrokerConfig:
         lines = [
             f"server_name: {json.dumps(self.name)}",
             f"listen: {json.dumps(f'{self.host}:{chosen or -1}')}",
-            f"log_file: {json.dumps(str(self.log_path))}",
-            f"ports_file_dir: {json.dumps(str(self.ports_dir))}",
+            *([f"log_file: {json.dumps(str(self.log_path))}"] if self.writes_log else []),
+            *([f"http_port: {self.monitor_port}"] if self.monitor_port else []),
+            *([f"ports_file_dir: {json.dumps(str(self.ports_dir))}"] if self.writes_ports else []),
             f"max_payload: {self.max_payload}",
             f"max_pending: {self.max_pending}",
             f'write_deadline: "{self.write_deadline:g}s"',
-            *self._accounts(),
+            *accounts(self.access, jetstream=self.jetstream),
+            *tls(self.access),
             *self._jetstream(),
             *self._cluster(),
         ]
         return "\n".join(lines) + "\n"
-
-    def _accounts(self) -> list[str]:
-        jetstream = "jetstream: enabled, " if self.jetstream else ""
-        events = (CONNECTS, DISCONNECTS)
-        exports = ", ".join(f"{{stream: {json.dumps(event)}}}" for event in events)
-        imports = ", ".join(f"{{stream: {{account: SYS, subject: {json.dumps(event)}}}}}" for event in events)
-        return [
-            "accounts {",
-            f"  SYS: {{exports: [{exports}]}}",
-            f"  {ACCOUNT}: {{{jetstream}users: [{{user: xpod, password: xpod}}], imports: [{imports}]}}",
-            "}",
-            "system_account: SYS",
-            "no_auth_user: xpod",
-        ]
 
     def _jetstream(self) -> list[str]:
         if not self.jetstream:
@@ -95,9 +88,20 @@ class BrokerConfig:
     def _cluster(self) -> list[str]:
         if self.cluster is None:
             return []
-        routes = ", ".join(json.dumps(route) for route in self.cluster.routes)
-        listen = json.dumps(f"{self.cluster.host}:{self.cluster.port}")
-        return [f"cluster {{name: {json.dumps(self.cluster.name)}, listen: {listen}, routes: [{routes}]}}"]
+        routes, password = self.cluster.routes, []
+        if self.access is not None:
+            secret = self.access.route_password
+            shown = f"nats://{ROUTE_USER}:{quote(secret, safe='')}@"
+            routes = tuple(shown + route.removeprefix("nats://") for route in routes)
+            known = {"user": ROUTE_USER, "password": secret}
+            password = [f"authorization {json.dumps(known)}", *tls(self.access)]
+        parts = [
+            f"name: {json.dumps(self.cluster.name)}",
+            f"listen: {json.dumps(f'{self.cluster.host}:{self.cluster.port}')}",
+            f"routes: {json.dumps(routes)}",
+            *password,
+        ]
+        return ["cluster {", *(f"  {part}" for part in parts), "}"]
 
 
 def cluster_configs(
@@ -108,6 +112,8 @@ def cluster_configs(
     ports: Sequence[int] = (),
     route_ports: Sequence[int] = (),
     cluster: str = "xpod",
+    writes_log: bool = True,
+    access: Access | None = None,
 ) -> list[BrokerConfig]:
     """The configurations of `count` nodes, each in its own folder `nats-<i>` below `data_dir`.
 
@@ -123,6 +129,8 @@ def cluster_configs(
             host=host,
             port=ports[index] if ports else 0,
             cluster=ClusterConfig(cluster, host, route_ports[index], routes) if count > 1 else None,
+            writes_log=writes_log,
+            access=access,
         )
         for index in range(count)
     ]

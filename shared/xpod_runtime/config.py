@@ -35,6 +35,9 @@ class ServiceConfig(BaseModel):
     nats_url: Annotated[str, Field(min_length=1, description="NATS servers, with commas")] = (
         "nats://127.0.0.1:4222"
     )
+    credentials: Annotated[str, Field(description="directory of this member's NKey (nats.nk) and ca.pem")] = (
+        ""
+    )
     model: Annotated[str, Field(description="checkpoint directory")] = ""
     dtype: Annotated[Literal["auto", "bf16", "fp32"], Field(description="weights' type")] = "auto"
     device: Annotated[str, Field(description="torch device")] = "cpu"

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from nats import errors as nats_errors
 from nats.aio.client import Client
 
-from xpod_runtime.broker_config import DISCONNECTS
+from xpod_runtime.broker_access import DISCONNECTS
+from xpod_runtime.credentials import NOBODY, Credentials
 from xpod_runtime.errors import BusError
 from xpod_runtime.frames import Frames
 from xpod_runtime.nats_store import NatsStore
@@ -43,16 +44,18 @@ class NatsBus(WireBus):
         on_fatal: OnFatal | None = None,
         ping_seconds: float = PING_SECONDS,
         frames: Frames | None = None,
+        credentials: Credentials = NOBODY,
     ) -> NatsBus:
         """Connects as `name` to the first of `urls` (a list, or text with commas) that answers.
 
         `wait=True` tries for ever, `wait=<seconds>` so long, `wait=False` for two seconds; then BusError names
-        the URLs. `payload_limit` in bytes is where chunks begin (0: just under the server's maximum).
+        the URLs. A server that refuses the `credentials`, or whom they do not trust, is a BusError at once.
+        `payload_limit` in bytes is where chunks begin (0: just under the server's maximum).
         `on_fatal` is called, after a log line, when the connection cannot go on: stop the process then.
         A server that hangs is left after three times `ping_seconds`. `frames` are its own to close.
         """
         servers = [url.strip() for url in urls.split(",")] if isinstance(urls, str) else list(urls)
-        wire = NatsWire(name, on_fatal, ping_seconds=ping_seconds)
+        wire = NatsWire(name, on_fatal, ping_seconds=ping_seconds, credentials=credentials)
         try:
             await _connect(wire, servers, None if wait is True else float(wait or 2.0))
         except BaseException:

@@ -19,6 +19,7 @@ import structlog
 
 from xpod_proto import DecodeError, ErrorReply, Message, pieces_of, size_of
 from xpod_proto.tensor import Buffer
+from xpod_runtime.credentials import NOBODY, Credentials
 from xpod_runtime.errors import (
     BadMessage,
     BusError,
@@ -52,12 +53,14 @@ class NatsLine(Line):
         *,
         ping_seconds: float = PING_SECONDS,
         frames: Frames | None = None,
+        credentials: Credentials = NOBODY,
     ) -> None:
         """`frames` are the line's to close."""
         self._urls, self._name, self._ping_seconds = list(urls), name, ping_seconds
         self._frames = frames or NoFrames()
         self._framed: dict[int, str] = {}
-        self._inbox = f"_INBOX.{uuid.uuid4().hex}"
+        self._credentials = credentials
+        self._inbox = f"{credentials.inbox}.{uuid.uuid4().hex}"
         self._socket: NatsSocket | None = None
         self._subjects = [f"{self._inbox}.*"]
         self._waiting: set[int] = set()
@@ -289,7 +292,7 @@ class NatsLine(Line):
         return self._socket
 
     def _connect(self, url: str) -> NatsSocket:
-        connection = NatsSocket(url, self._name)
+        connection = NatsSocket(url, self._name, self._credentials)
         for number, subject in enumerate(self._subjects):
             connection.subscribe(subject, number)
         self._heard, self._pinged = time.monotonic(), 0.0

@@ -11,7 +11,10 @@ import socket
 import ssl
 from urllib.parse import unquote, urlsplit
 
+import structlog
+
 from xpod_proto.tensor import Buffer
+from xpod_runtime.credentials import NOBODY, Credentials, refuse_plain
 from xpod_runtime.errors import BusError
 from xpod_runtime.wire import Frame
 
@@ -19,6 +22,10 @@ READ_BYTES = 1 << 20
 CONNECT_SECONDS = 0.7
 SEND_SECONDS = 5.0
 """A server that takes nothing for so long is as good as dead."""
+NOT_ALLOWED_TO_SEND = "Permissions Violation for Publish"
+"""Whoever asks us may name a subject for the answer that is not ours to send to: that is no reason to hang up."""
+
+log = structlog.get_logger(__name__)
 
 
 def host_and_port(url: str) -> tuple[str, int]:
@@ -30,7 +37,7 @@ def host_and_port(url: str) -> tuple[str, int]:
 class NatsSocket:
     """Raises OSError when the connection is lost, and BusError when the server refuses it."""
 
-    def __init__(self, url: str, name: str) -> None:
+    def __init__(self, url: str, name: str, credentials: Credentials = NOBODY) -> None:
         parts = urlsplit(url if "//" in url else f"nats://{url}")
         host, port = host_and_port(url)
         self._raw = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
@@ -40,11 +47,19 @@ class NatsSocket:
         """Answers to pings so far."""
         try:
             info = json.loads(self._read_line().removeprefix(b"INFO "))
-            if info.get("tls_required") or parts.scheme == "tls":
-                self._raw = ssl.create_default_context().wrap_socket(self._raw, server_hostname=host)
+            trust = credentials.tls()
+            if trust or info.get("tls_required") or parts.scheme == "tls":
+                refuse_plain(info, trust)
+                context = trust or ssl.create_default_context()
+                self._raw = context.wrap_socket(self._raw, server_hostname=host)
             self.max_payload = int(info["max_payload"])
             self._raw.settimeout(SEND_SECONDS)
-            self._introduce(name, unquote(parts.username or ""), unquote(parts.password or ""))
+            if credentials.seed:
+                nonce = str(info.get("nonce", ""))
+                shown = {"nkey": credentials.public_key, "sig": credentials.signature(nonce)}
+            else:
+                shown = _shown(unquote(parts.username or ""), unquote(parts.password or ""))
+            self._introduce(name, shown)
         except BaseException:
             self._raw.close()
             raise
@@ -56,7 +71,7 @@ class NatsSocket:
             line += self._recv()
         return line
 
-    def _introduce(self, name: str, user: str, password: str) -> None:
+    def _introduce(self, name: str, shown: dict[str, str]) -> None:
         options: dict[str, object] = {
             "verbose": False,
             "pedantic": False,
@@ -66,11 +81,8 @@ class NatsSocket:
             "headers": True,
             "no_responders": True,
             "name": name,
+            **shown,
         }
-        if password:
-            options |= {"user": user, "pass": password}
-        elif user:
-            options["auth_token"] = user
         self.send(b"CONNECT ", json.dumps(options).encode(), b"\r\n")
         self.round_trip()
 
@@ -144,7 +156,17 @@ class NatsSocket:
         elif verb == b"PONG":
             self.pongs += 1
         elif verb == b"-ERR":
-            raise BusError(b" ".join(words).decode(errors="replace"))
+            reason = b" ".join(words).decode(errors="replace").strip("'")
+            if not reason.startswith(NOT_ALLOWED_TO_SEND):
+                raise BusError(reason)
+            log.warning("the server refused a message", error=reason)
+
+
+def _shown(user: str, password: str) -> dict[str, str]:
+    """What a URL's user and password are called; a user alone is a token."""
+    if password:
+        return {"user": user, "pass": password}
+    return {"auth_token": user} if user else {}
 
 
 def _message(words: list[bytes], payload: memoryview) -> Frame:

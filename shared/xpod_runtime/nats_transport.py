@@ -62,6 +62,7 @@ class DirectTransport(Transport):
         await self._open()[0].until_writable()
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
+        self.close()  # an attempt that came to nothing may have left its connection open
         lost = asyncio.Event()
         stream = MessageStream(self.takers, lost.set)
         loop = asyncio.get_running_loop()

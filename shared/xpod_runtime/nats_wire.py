@@ -7,6 +7,7 @@ Does not know: messages, requests or chunks.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from xpod_runtime.credentials import NOBODY, Credentials, refuse_plain
 from xpod_runtime.errors import (
     BusClosed,
     BusError,
@@ -40,6 +42,8 @@ INBOUND_BYTES = 1024 * 1024 * 1024
 FLUSH_SECONDS = 10.0
 CLOSE_SECONDS = 1.0
 PING_LIMIT = 60
+NOT_ALLOWED_TO_HEAR = "permissions violation for subscription"
+NOT_LET_IN = "authorization violation"
 ERROR_LOG_SECONDS = 5.0
 """The same connection error is logged at most this often."""
 
@@ -55,8 +59,11 @@ class _Client(Client):
     """
 
     told_all = False
+    trust: ssl.SSLContext | None = None
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection:
+            refuse_plain(info, self.trust)
         known = {key: value for key, value in info.items() if key != "connect_urls" or not self.told_all}
         await super()._process_info(known, initial_connection)
 
@@ -65,7 +72,12 @@ class NatsWire(Wire):
     """One connection. `on_fatal` is told once when messages were lost or the server closed it for good."""
 
     def __init__(
-        self, name: str, on_fatal: OnFatal | None = None, *, ping_seconds: float = PING_SECONDS
+        self,
+        name: str,
+        on_fatal: OnFatal | None = None,
+        *,
+        ping_seconds: float = PING_SECONDS,
+        credentials: Credentials = NOBODY,
     ) -> None:
         super().__init__()
         self._client = _Client()
@@ -74,14 +86,46 @@ class NatsWire(Wire):
         self._name = name
         self._on_fatal = on_fatal
         self._ping_seconds = ping_seconds
+        self._credentials = credentials
+        self._refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._met = False
         self._closing = False
         self._last_error = ("", 0.0)
         self.server = ""
         """The URL of the server that it is at, or was last."""
 
     async def connect(self, urls: list[str]) -> None:
-        """Tries the servers in order, for ever, until one answers. One that is alone may tell of others."""
+        """Tries the servers in order, for ever, until one answers. One that is alone may tell of others.
+
+        Raises BusError where one does not let us in, or is not who we trust.
+        """
         self._client.told_all = len(urls) > 1
+        self._client.trust = self._credentials.tls()
+        connecting = asyncio.ensure_future(self._connect(urls))
+        try:
+            await asyncio.wait({connecting, self._refused}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not connecting.done():
+                connecting.cancel()
+                await asyncio.gather(connecting, return_exceptions=True)
+        if self._refused.done():
+            await self._give_up()
+            self._refused.result()
+        try:
+            await connecting
+        except BusError:
+            await self._give_up()
+            raise
+        self._met = True
+        self.max_payload = self._client.max_payload
+        self._note_server()
+
+    async def _give_up(self) -> None:
+        self._closing = True
+        self._transport.close()
+        await self._transport.wait_closed()
+
+    async def _connect(self, urls: list[str]) -> None:
         await self._client.connect(
             urls,
             name=self._name,
@@ -97,9 +141,10 @@ class NatsWire(Wire):
             connect_timeout=CONNECT_SECONDS,  # type: ignore[arg-type]
             dont_randomize=True,
             pending_size=PENDING_BYTES,
+            tls=self._client.trust,
+            nkeys_seed_str=self._credentials.seed or None,
+            inbox_prefix=self._credentials.inbox,
         )
-        self.max_payload = self._client.max_payload
-        self._note_server()
 
     @property
     def is_connected(self) -> bool:
@@ -211,6 +256,12 @@ class NatsWire(Wire):
         if isinstance(error, nats_errors.SlowConsumerError):
             self._fatal(SlowConsumer(f"messages on {error.subject} were dropped"))
             return
+        if NOT_ALLOWED_TO_HEAR in str(error).lower():
+            self._fatal(BusError(f"these credentials are not for this kind of member: {error}"))
+            return
+        if _is_refusal(error) and not (self._met or self._refused.done()):
+            self._refused.set_exception(BusError(f"the NATS server and we do not trust each other: {error}"))
+            return
         text, when = self._last_error
         now = time.monotonic()
         if str(error) != text or now - when >= ERROR_LOG_SECONDS:
@@ -226,6 +277,10 @@ class NatsWire(Wire):
 def _is_no_responders(msg: Msg) -> bool:
     headers: dict[str, Any] | None = msg.headers
     return headers is not None and headers.get("Status") == "503" and not msg.data
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, ssl.SSLCertVerificationError) or NOT_LET_IN in str(error).lower()
 
 
 def _read_result(task: asyncio.Task[None]) -> None:

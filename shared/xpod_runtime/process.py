@@ -21,6 +21,7 @@ from xpod_runtime import logs
 from xpod_runtime.actor import Actor
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig, load_config, usage
+from xpod_runtime.credentials import credentials_of
 from xpod_runtime.errors import BusError, ConfigError, XpodError
 from xpod_runtime.exposition import exposed
 from xpod_runtime.frames import frames_of
@@ -60,8 +61,8 @@ def run_actor(make: Make[C], config: C) -> int:
     try:
         uvloop.run(_serve(make, config))
     except Exception as error:
-        log.exception("process failed", kind=config.kind)
         what = str(error) if isinstance(error, XpodError) else f"{type(error).__name__}: {error}"
+        log.exception("process failed", kind=config.kind, error=what)
         sys.stderr.write(f"xpod {config.kind} {config.id}: {what}\n")
         return EXIT_FAILED
     return EXIT_DONE
@@ -86,12 +87,15 @@ async def _serve(make: Make[C], config: C) -> None:
 
 async def _live(make: Make[C], config: C, stop: asyncio.Event, on_fatal: Callable[[BusError], None]) -> None:
     buses: list[Bus] = []
+    credentials = credentials_of(config)
     try:
         # The data connection is named after the member, so that a DISCONNECT event tells who died.
         for name in (config.id, f"{config.id}.control"):
             frames = frames_of(config) if not buses else None
             connecting = asyncio.create_task(
-                NatsBus.connect(config.nats_urls, name, on_fatal=on_fatal, frames=frames)
+                NatsBus.connect(
+                    config.nats_urls, name, on_fatal=on_fatal, frames=frames, credentials=credentials
+                )
             )
             if not await _before(stop, connecting):
                 return

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from xpod.cli.credentials.keyring import Keyring
 from xpod.cli.healthcheck import beats, is_heartbeat_of, main
 from xpod_proto import Heartbeat, Message, RollCall, encode, subjects
 from xpod_runtime.broker import Broker
 from xpod_runtime.broker_config import BrokerConfig
+from xpod_runtime.credentials import read_credentials
 from xpod_runtime.nats_bus import NatsBus
 
 
@@ -46,6 +48,31 @@ async def test_a_member_is_heard_by_way_of_nats(tmp_path: Path) -> None:
             await asyncio.wait({listening}, timeout=0.02)
         assert listening.result()
         assert not await asyncio.to_thread(beats, broker.url, "pod", "decode-0", 0.05), "silence is no life"
+        await bus.close()
+    finally:
+        broker.kill()
+
+
+@pytest.mark.parametrize("kind", subjects.KINDS)
+async def test_a_member_with_credentials_is_heard_by_its_own(tmp_path: Path, kind: str) -> None:
+    """Over TLS, and with no other rights than the member's."""
+    keyring = Keyring(tmp_path / "credentials", "pod")
+    broker = Broker(BrokerConfig("nats-0", tmp_path, access=keyring.access(["127.0.0.1"])))
+    broker.start()
+    try:
+        await broker.wait_ready()
+        member = f"{kind}-0"
+        mine = read_credentials(keyring.of(kind), subjects.inbox("pod", kind))
+        bus = await NatsBus.connect(broker.url, member, wait=5.0, credentials=mine)
+        listening = asyncio.create_task(
+            asyncio.to_thread(beats, broker.url, "pod", member, 20.0, keyring.of(kind))
+        )
+        beat = Heartbeat(member=member, kind=kind, incarnation="i", sequence=1, state="up", load={})
+        while not listening.done():
+            await bus.publish(subjects.heartbeat("pod", kind), beat)
+            await asyncio.wait({listening}, timeout=0.02)
+        assert listening.result()
+        assert not await asyncio.to_thread(beats, broker.url, "pod", member, 0.2), "nobody without a key"
         await bus.close()
     finally:
         broker.kill()

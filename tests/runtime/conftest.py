@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from runtime.secure import ALL, SecureBroker, secure_server
 from xpod_runtime.broker import Broker
 from xpod_runtime.broker_config import BrokerConfig
 from xpod_runtime.bus import Bus, Handler, Subscription
@@ -41,6 +42,16 @@ def nats_url() -> Iterator[str]:
             broker.kill()
 
 
+@pytest.fixture(scope="session")
+def secure_broker() -> Iterator[SecureBroker]:
+    """One for all tests that do not hurt it; its user may do everything in the pod's account."""
+    with (
+        tempfile.TemporaryDirectory(prefix="xpod-nats-") as folder,
+        secure_server(Path(folder), ALL) as secure,
+    ):
+        yield secure
+
+
 class NearBus(NatsBus):
     """A bus whose messages are frames, however small: who subscribes is met by all of `others`."""
 
@@ -52,9 +63,9 @@ class NearBus(NatsBus):
         return await super().subscribe(subject, handler, queue=queue)
 
 
-@pytest_asyncio.fixture(params=["local", "nats", "frames"])
+@pytest_asyncio.fixture(params=["local", "nats", "frames", "secure"])
 async def make_bus(
-    request: pytest.FixtureRequest, nats_url: str, frames_directory: Path
+    request: pytest.FixtureRequest, nats_url: str, secure_broker: SecureBroker, frames_directory: Path
 ) -> AsyncIterator[MakeBus]:
     """Makes buses that hear one another, by name; `payload_limit` and `limits` as in the constructors."""
     fabric = LocalFabric()
@@ -64,6 +75,15 @@ async def make_bus(
         bus: Bus
         if request.param == "nats":
             bus = await NatsBus.connect(nats_url, name, wait=10, payload_limit=payload_limit, limits=limits)
+        elif request.param == "secure":
+            bus = await NatsBus.connect(
+                secure_broker.url,
+                name,
+                wait=10,
+                payload_limit=payload_limit,
+                limits=limits,
+                credentials=secure_broker.credentials,
+            )
         elif request.param == "frames":
             frames = Frames(frames_directory, least=1)
             bus = await NearBus.connect(

@@ -15,6 +15,7 @@ from typing import TypeVar
 import pytest
 import pytest_asyncio
 
+from runtime.secure import SecureBroker
 from xpod_proto import Ack, ErrorReply, ExpertReply, Message, Tensor
 from xpod_runtime.errors import Disconnected, MessageTooLarge, NoResponders, RemoteError
 from xpod_runtime.line import Answer, BusLine, Incoming, Line
@@ -77,15 +78,21 @@ def echo(message: Message) -> Message:
     return message
 
 
-@pytest_asyncio.fixture(params=["bus", "nats"])
-async def make_line(request: pytest.FixtureRequest, nats_url: str) -> AsyncIterator[MakeLine]:
+@pytest_asyncio.fixture(params=["bus", "nats", "secure"])
+async def make_line(
+    request: pytest.FixtureRequest, nats_url: str, secure_broker: SecureBroker
+) -> AsyncIterator[MakeLine]:
     """Lines that hear one another."""
     fabric, made = LocalFabric(), list[Line]()
 
     def make(name: str) -> Line:
-        line: Line = (
-            NatsLine([nats_url], name) if request.param == "nats" else BusLine(LocalBus(fabric, name))
-        )
+        line: Line
+        if request.param == "nats":
+            line = NatsLine([nats_url], name)
+        elif request.param == "secure":
+            line = NatsLine([secure_broker.url], name, credentials=secure_broker.credentials)
+        else:
+            line = BusLine(LocalBus(fabric, name))
         made.append(line)
         return line
 

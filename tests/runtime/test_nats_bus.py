@@ -13,7 +13,8 @@ import uvloop
 
 from xpod_proto import Ack, FetchBlocks, Message
 from xpod_runtime.broker import Broker, free_ports
-from xpod_runtime.broker_config import DISCONNECTS, BrokerConfig, cluster_configs
+from xpod_runtime.broker_access import DISCONNECTS
+from xpod_runtime.broker_config import BrokerConfig, cluster_configs
 from xpod_runtime.errors import BusError, Disconnected, NoResponders
 from xpod_runtime.nats_bus import NatsBus
 from xpod_runtime.testing import LIMIT, Flag, Recorder, hang, running_broker, running_cluster

@@ -52,6 +52,7 @@ from xpod_proto import (
     subjects,
 )
 from xpod_proto.messages import Value
+from xpod_proto.rights import WATCHES
 from xpod_runtime.bus import Bus
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.config import ServiceConfig
@@ -91,7 +92,7 @@ class WorkerConfig(ServiceConfig):
 class Worker(Service):
     """Loads its half of the model in `setup` and steps its engine for ever."""
 
-    watches: ClassVar[tuple[str, ...]] = ("expert", "mempool")
+    watches: ClassVar[tuple[str, ...]] = WATCHES["prefill"]
     config: WorkerConfig
 
     def __init__(self, config: WorkerConfig, data: Bus, control: Bus) -> None:

@@ -8,36 +8,72 @@ Does not know: xpod_proto, on purpose: it runs every few seconds beside every me
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import socket
+import ssl
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgpack
 
 HEARTBEAT_TAG = 17
 LISTEN_SECONDS = 4.0
-_CONNECT = (
-    b'CONNECT {"verbose":false,"pedantic":false,"name":"healthcheck","lang":"python","version":"0"}\r\n'
-)
+_CONNECT = {"verbose": False, "pedantic": False, "name": "healthcheck", "lang": "python", "version": "0"}
 
 
-def listens(host: str, port: int, subject: str, deadline: float) -> Iterator[bytes]:
+def listens(
+    host: str, port: int, subject: str, deadline: float, credentials: Path | None = None
+) -> Iterator[bytes]:
     """The messages on a subject of a NATS server, until the deadline (monotonic seconds)."""
-    with socket.create_connection((host, port), timeout=max(0.1, deadline - time.monotonic())) as connection:
-        connection.sendall(_CONNECT + f"SUB {subject} 1\r\nPING\r\n".encode())
-        stream = connection.makefile("rb")
-        while (left := deadline - time.monotonic()) > 0:
-            connection.settimeout(left)
-            words = stream.readline().split()
-            if not words:
-                return
-            if words[0] == b"PING":
-                connection.sendall(b"PONG\r\n")
-            elif words[0] == b"MSG":
-                yield stream.read(int(words[-1]) + 2)[:-2]
+    with socket.create_connection((host, port), timeout=max(0.1, deadline - time.monotonic())) as plain:
+        greeting = b""
+        while not greeting.endswith(b"\n"):  # and not a byte more: what follows may be TLS
+            greeting += plain.recv(1) or b"\n"
+        info = json.loads(greeting.partition(b" ")[2] or b"{}")
+        with _secured(plain, host, info, credentials) as connection:
+            shown = json.dumps(_CONNECT | _signed(info, credentials))
+            connection.sendall(f"CONNECT {shown}\r\nSUB {subject} 1\r\nPING\r\n".encode())
+            yield from _messages(connection, deadline)
+
+
+def _messages(connection: socket.socket, deadline: float) -> Iterator[bytes]:
+    stream = connection.makefile("rb")
+    while (left := deadline - time.monotonic()) > 0:
+        connection.settimeout(left)
+        words = stream.readline().split()
+        if not words:
+            return
+        if words[0] == b"PING":
+            connection.sendall(b"PONG\r\n")
+        elif words[0] == b"MSG":
+            yield stream.read(int(words[-1]) + 2)[:-2]
+
+
+def _secured(
+    plain: socket.socket, host: str, info: dict[str, Any], credentials: Path | None
+) -> socket.socket:
+    if not info.get("tls_required"):
+        return plain
+    authority = credentials / "ca.pem" if credentials else None
+    context = ssl.create_default_context(cafile=str(authority) if authority else None)
+    return context.wrap_socket(plain, server_hostname=host)
+
+
+def _signed(info: dict[str, Any], credentials: Path | None) -> dict[str, str]:
+    """What shows the server that we have the member's key."""
+    if credentials is None:
+        return {}
+    import nkeys
+
+    pair = nkeys.from_seed(bytearray((credentials / "nats.nk").read_bytes().strip()))
+    signature = base64.urlsafe_b64encode(pair.sign(str(info.get("nonce", "")).encode())).rstrip(b"=")
+    return {"nkey": pair.public_key.decode(), "sig": signature.decode()}
 
 
 def is_heartbeat_of(payload: bytes, member: str) -> bool:
@@ -49,18 +85,23 @@ def is_heartbeat_of(payload: bytes, member: str) -> bool:
     return isinstance(parts, list) and parts[:2] == [HEARTBEAT_TAG, member]
 
 
-def beats(urls: str, pod: str, member: str, seconds: float = LISTEN_SECONDS) -> bool:
-    """Whether a heartbeat of the member is heard at one of the servers, each getting its share of the time."""
+def beats(
+    urls: str, pod: str, member: str, seconds: float = LISTEN_SECONDS, credentials: Path | None = None
+) -> bool:
+    """Whether a heartbeat of the member (a kind and a number) is heard at one of the servers.
+
+    Each gets its share of the time.
+    """
+    subject = f"{pod}.v1.heartbeat.{member.rpartition('-')[0]}"
     servers = [urlsplit(url.strip()) for url in urls.split(",") if url.strip()]
     for server in servers:
         deadline = time.monotonic() + seconds / len(servers)
         try:
-            heard = listens(
-                server.hostname or "localhost", server.port or 4222, f"{pod}.v1.heartbeat.*", deadline
-            )
+            host, port = server.hostname or "localhost", server.port or 4222
+            heard = listens(host, port, subject, deadline, credentials)
             if any(is_heartbeat_of(payload, member) for payload in heard):
                 return True
-        except OSError:
+        except (OSError, ValueError):
             continue
     return False
 
@@ -69,7 +110,9 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     """0 when the member that XPOD_ID names is heard, else 1."""
     urls = variables.get("XPOD_NATS_URL", "nats://127.0.0.1:4222")
     member = variables.get("XPOD_ID", "")
-    if beats(urls, variables.get("XPOD_POD", "xpod"), member):
+    directory = variables.get("XPOD_CREDENTIALS", "")
+    credentials = Path(directory) if directory else None
+    if beats(urls, variables.get("XPOD_POD", "xpod"), member, credentials=credentials):
         return 0
     print(f"no heartbeat of {member or '(XPOD_ID is not set)'}", file=sys.stderr)
     return 1

@@ -17,6 +17,7 @@ import typer
 from xpod.cli.bench.app import app as bench
 from xpod.cli.chaos.app import app as chaos
 from xpod.cli.chat import chat
+from xpod.cli.credentials.command import credentials
 from xpod.cli.doctor.command import doctor
 from xpod.cli.down import down
 from xpod.cli.drain import drain
@@ -29,7 +30,7 @@ from xpod.cli.top.command import top
 from xpod.cli.up import up
 
 BROKEN_PIPE = 141
-COMMANDS = (up, down, run, chat, status, top, logs, doctor, drain, kill)
+COMMANDS = (up, down, run, chat, status, top, logs, doctor, drain, kill, credentials)
 EPILOG = (
     "Every option also reads XPOD_<OPTION>. Exit codes: 0 done, 2 bad usage, 3 the pod could not be reached or "
     "started, 4 the request was refused, 130 interrupted."

@@ -25,7 +25,7 @@ _NOT_FOR_MEMBERS = frozenset(
     XPOD_DETACH XPOD_TIMEOUT XPOD_JSON XPOD_URL XPOD_MAX_TOKENS XPOD_TEMPERATURE XPOD_TOP_P XPOD_SEED XPOD_STOP
     XPOD_LOGPROBS XPOD_SIGNAL XPOD_SYSTEM XPOD_NO_FRAMES XPOD_KINDS XPOD_SIGNALS XPOD_PHASES XPOD_TRIALS XPOD_STREAMS
     XPOD_RESTART XPOD_COMPOSE XPOD_MINUTES XPOD_EVERY XPOD_INTERVAL
-    XPOD_FOLLOW XPOD_LINES XPOD_LEVEL XPOD_GREP XPOD_RAW XPOD_ALL
+    XPOD_SECURE XPOD_NATS_TLS XPOD_FOLLOW XPOD_LINES XPOD_LEVEL XPOD_GREP XPOD_RAW XPOD_ALL
     """.split()  # noqa: SIM905
 )
 
@@ -73,17 +73,23 @@ class PodSettings:
     pod: str = ""
     ready_seconds: float = 180.0
     share_memory: bool = False
+    credentials: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The pod's name on the bus: of its own for every data directory, so that pods can share a cluster."""
-        return self.pod or "pod-" + hashlib.sha256(str(self.data).encode()).hexdigest()[:8]
+        """The pod's name on the bus."""
+        return pod_name(self.data, self.pod)
 
     @property
     def frames(self) -> str:
         """The directory in memory that the members share; empty: none."""
         return str(shared_directory(self.name)) if self.share_memory else ""
+
+
+def pod_name(data: Path, given: str = "") -> str:
+    """The name that was given, or else one of its own for every data directory: so pods can share a cluster."""
+    return given or "pod-" + hashlib.sha256(str(data).encode()).hexdigest()[:8]
 
 
 def make_plan(
@@ -119,6 +125,7 @@ def service(settings: PodSettings, kind: str, index: int, nats_urls: Sequence[st
         "XPOD_HOST": settings.host,
         "XPOD_DATA": str(settings.data / "members" / member),
         "XPOD_FRAMES": settings.frames,
+        "XPOD_CREDENTIALS": str(settings.credentials / kind) if settings.credentials else "",
         **settings.variables,
     }
     if kind == "router":

@@ -11,16 +11,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xpod.cli.compose import default_counts
-from xpod.cli.errors import CliError
+from xpod.cli.errors import BAD_USAGE, CliError
 from xpod.cli.handle import Handle
 from xpod.cli.options import DEFAULT_DATA, DEFAULT_MODEL
-from xpod.cli.plan import LaunchPlan, PodSettings, make_plan
+from xpod.cli.plan import LaunchPlan, PodSettings, make_plan, pod_name
 from xpod.cli.preflight import DEMO, check_port_range, claim_ports, find_model, reach_nats
 from xpod.cli.reuse import sizes_in
 from xpod.cli.shared_memory import can_share
 from xpod.cli.state import locked, read_state
+
+if TYPE_CHECKING:
+    from xpod.cli.credentials.keyring import Keyring
 
 LOCAL_NATS = 1
 """JetStream's quorum is there for machines that fail; on one machine a single node loses nothing."""
@@ -43,6 +47,10 @@ class PodRequest:
     nats: int | None = None
     nats_url: str = ""
     frames: bool = True
+    secure: bool = False
+    """Whether its own NATS nodes let in its members alone, over TLS."""
+    credentials: Path | None = None
+    """Those for `nats_url`, if it asks for them."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Settings for all services, by the names of their environment variables."""
     ready_seconds: float = READY_SECONDS
@@ -80,6 +88,7 @@ def _check(request: PodRequest) -> _Checked:
 
 def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
     """The plan, with ports that are free now."""
+    keyring = _keyring_of(request, data)
     settings = PodSettings(
         data=data,
         model=checked.model,
@@ -89,17 +98,34 @@ def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
         device=request.device,
         served_model_name=request.served_model_name or (DEMO if request.model == DEMO else ""),
         host=request.host,
-        pod=request.pod,
+        pod=keyring.pod if keyring else request.pod,
         ready_seconds=request.ready_seconds,
         share_memory=request.frames and can_share(),
+        credentials=keyring.root if keyring else None,
         variables={**sizes_in(os.environ), **request.variables},
     )
     if checked.nats_urls:
         return make_plan(settings, checked.nats_urls, [])
     from xpod.cli.nats_nodes import prepare_nodes
 
-    urls, nodes = prepare_nodes(request.nats or LOCAL_NATS, data)
+    urls, nodes = prepare_nodes(request.nats or LOCAL_NATS, data, keyring)
     return make_plan(settings, urls, nodes)
+
+
+def _keyring_of(request: PodRequest, data: Path) -> Keyring | None:
+    """The credentials that its members show; None: its NATS nodes want none."""
+    if not (request.secure or request.credentials):
+        return None
+    from xpod.cli.credentials.keyring import Keyring, found
+
+    if request.credentials is None:
+        return Keyring(data / "credentials", pod_name(data, request.pod))
+    keyring = found(request.credentials.expanduser().resolve())
+    if request.pod not in {"", keyring.pod}:
+        raise CliError(
+            f"{keyring.root} has the credentials of {keyring.pod}, not of {request.pod}", BAD_USAGE
+        )
+    return keyring
 
 
 def _refuse_leftovers(data: Path) -> None:

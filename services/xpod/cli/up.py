@@ -115,6 +115,23 @@ def up(  # noqa: PLR0917
             help="Send everything over NATS: by default members pass large messages in memory that they share.",
         ),
     ] = False,
+    secure: Annotated[
+        bool,
+        Option(
+            "--secure",
+            envvar="XPOD_SECURE",
+            help="Its NATS nodes speak TLS and let in its members alone, each kind to what it needs.",
+        ),
+    ] = False,
+    credentials: Annotated[
+        Path | None,
+        Option(
+            "--credentials",
+            envvar="XPOD_CREDENTIALS",
+            metavar="DIR",
+            help="What xpod credentials made for the cluster of --nats-url.",
+        ),
+    ] = None,
     detach: Annotated[
         bool, Option("--detach", "-d", envvar="XPOD_DETACH", help="Return once the pod is ready; it goes on.")
     ] = False,
@@ -127,6 +144,12 @@ def up(  # noqa: PLR0917
     """
     if nats is not None and nats_url:
         raise CliError("--nats and --nats-url exclude each other", BAD_USAGE)
+    if secure and nats_url:
+        raise CliError("--secure is for NATS nodes that xpod runs; with --nats-url: --credentials", BAD_USAGE)
+    if credentials is not None and not nats_url:
+        raise CliError(
+            "--credentials goes with --nats-url; for NATS nodes that xpod runs: --secure", BAD_USAGE
+        )
     reuse = Reuse(
         routing,
         caching,
@@ -154,6 +177,8 @@ def up(  # noqa: PLR0917
         nats=nats,
         nats_url=nats_url,
         frames=not no_frames,
+        secure=secure,
+        credentials=credentials,
         variables=reuse.variables(),
         ready_seconds=timeout,
     )

@@ -19,8 +19,9 @@ from xpod_proto.messages import Value
 from xpod_runtime.actor import Actor
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
+from xpod_runtime.credentials import credentials_of
 from xpod_runtime.errors import XpodError
-from xpod_runtime.frames import frames_of
+from xpod_runtime.frames import Frames, frames_of
 from xpod_runtime.line import BusLine, Line
 from xpod_runtime.nats_bus import NatsBus
 from xpod_runtime.nats_line import NatsLine
@@ -81,10 +82,14 @@ class Service(Actor):
             frames = frames_of(self.config)
             if frames is not None:
                 self.view.neighbours.introduce(frames)
-            line, bus = NatsLine(self.config.nats_urls, f"{self.member}.line", frames=frames), self.data
+            line, bus = self._nats_line(frames), self.data
             bus.on_disconnect(lambda: line.leave(bus.server))
             return line
         return BusLine(self.data)
+
+    def _nats_line(self, frames: Frames | None) -> NatsLine:
+        name, credentials = f"{self.member}.line", credentials_of(self.config)
+        return NatsLine(self.config.nats_urls, name, frames=frames, credentials=credentials)
 
     def permanent(self, name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `start` (a coroutine function) for as long as the member lives."""

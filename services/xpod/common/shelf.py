@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
-from xpod_proto import LeaseHeld, Placement
+from xpod_proto import LeaseHeld, Placement, subjects
 from xpod_runtime.bus import Bus
 from xpod_runtime.store import Store
 
@@ -19,7 +19,7 @@ class PodShelf:
     """The store of one pod for one model. Its methods raise StoreError where the store does not answer."""
 
     def __init__(self, bus: Bus, pod: str, model: str) -> None:
-        self._store: Store = bus.store(f"{pod}-pod", lifetime=LIFETIME)
+        self._store: Store = bus.store(subjects.shelf_bucket(pod), lifetime=LIFETIME)
         self._placement = f"placement.{hashlib.sha256(model.encode()).hexdigest()[:16]}"
 
     async def lease(self) -> tuple[str, int]:

@@ -21,6 +21,7 @@ from xpod.attention.worker import Worker, WorkerConfig
 from xpod.decode.recomputed import Recomputed
 from xpod_proto import Ack, BlockData, DecodeTask, Message, TokenEvent
 from xpod_proto.messages import Value
+from xpod_proto.rights import WATCHES
 from xpod_runtime.bus import Bus
 from xpod_runtime.cores import cores
 from xpod_runtime.handlers import handles
@@ -44,7 +45,7 @@ class Decode(Worker):
     """Continuous batching: sequences join and leave between steps."""
 
     kind = "decode"
-    watches = (*Worker.watches, "decode")
+    watches = WATCHES["decode"]
     config: DecodeConfig
 
     @property

@@ -25,6 +25,7 @@ from xpod_model.memory import bound_kernels, give_back_memory, keep_freed_memory
 from xpod_policy.holdings import from_bitmap, to_bitmap
 from xpod_proto import Holdings, Message, Placement, RollCall, WhatStays, subjects
 from xpod_proto.messages import Value
+from xpod_proto.rights import WATCHES
 from xpod_runtime.bus import Bus
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.config import ServiceConfig
@@ -44,7 +45,7 @@ class Expert(Service):
     """Holds experts, serves calls."""
 
     kind = "expert"
-    watches = ("expert",)
+    watches = WATCHES["expert"]
     config: ExpertConfig
 
     def __init__(self, config: ExpertConfig, data: Bus, control: Bus) -> None:

@@ -42,6 +42,7 @@ from xpod_proto import (
     TransferBlocks,
 )
 from xpod_proto.messages import Value
+from xpod_proto.rights import WATCHES
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import TOKEN, ServiceConfig
 from xpod_runtime.errors import XpodError
@@ -67,7 +68,7 @@ class MemPool(Service):
     """MemServe's calls, each batched and idempotent."""
 
     kind = "mempool"
-    watches = ("mempool",)
+    watches = WATCHES["mempool"]
     config: MemPoolConfig
 
     def __init__(self, config: MemPoolConfig, data: Bus, control: Bus) -> None:

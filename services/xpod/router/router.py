@@ -111,7 +111,7 @@ class Router(Service):
         limit = config.max_model_len or model.max_positions
         name = config.served_model_name or directory.name
         self.registry.register(PodMetrics(self.view, name))
-        store = self.data.store(f"{self.pod}-sessions", lifetime=LIFETIME)
+        store = self.data.store(subjects.sessions_bucket(self.pod), lifetime=LIFETIME)
         brokers = Brokers(lambda: config.nats_urls, store.leader)
         self.permanent("brokers", brokers.watch)
         journal = Journal(store, config.journal)

@@ -24,6 +24,7 @@ from xpod_policy.placement import Assignment, place
 from xpod_policy.planner import Planner
 from xpod_proto import Placement, subjects
 from xpod_proto.messages import Value
+from xpod_proto.rights import WATCHES
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import StoreError
@@ -48,7 +49,7 @@ class Supervisor(Service):
     """Watches, places, publishes."""
 
     kind = "supervisor"
-    watches = ("expert", "supervisor")
+    watches = WATCHES["supervisor"]
     config: SupervisorConfig
 
     def __init__(self, config: SupervisorConfig, data: Bus, control: Bus) -> None:

@@ -72,6 +72,7 @@ def nats_nodes(layout: Layout, data: Path) -> list[MemberSpec]:
                 layout.address(name),
                 CLIENTS,
                 ClusterConfig("xpod", layout.address(name), ROUTES, routes),
+                writes_log=False,
             ),
             binary,
         )
