@@ -117,7 +117,7 @@ class DirectTransport(Transport):
             await self._lost.wait()
 
     def close(self) -> None:
-        if self._socket is None:
+        if self._socket is None or self._socket.is_closing():
             return
         if self._socket.get_write_buffer_size():  # a server that hangs would never let it drain
             self._socket.abort()

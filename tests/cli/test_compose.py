@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -165,8 +165,6 @@ async def node(config: Path) -> AsyncIterator[None]:
 async def kept(store: Store, key: str, message: Message) -> None:
     """Once the nodes have found a leader."""
     while True:
-        try:
-            await store.put(key, message)
-            return
-        except StoreError:
-            await asyncio.sleep(0.05)
+        with suppress(StoreError):
+            return await store.put(key, message)
+        await asyncio.sleep(0.05)
