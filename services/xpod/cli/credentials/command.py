@@ -13,6 +13,7 @@ from typer import Argument, Option
 from xpod.cli.errors import BAD_USAGE, CliError
 from xpod_runtime.config import TOKEN
 
+HOST = r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}"
 CLIENT_PORT, ROUTE_PORT, MONITOR_PORT = 4222, 6222, 8222
 
 
@@ -45,6 +46,11 @@ def credentials(  # noqa: PLR0917
 
     if not re.fullmatch(TOKEN, pod):
         raise CliError(f"--pod: {pod!r} is not a name (letters, digits, - and _)", BAD_USAGE)
+    for host in node:
+        if not re.fullmatch(HOST, host):
+            raise CliError(f"--node: {host!r} is not a host's name or address", BAD_USAGE)
+        if node.count(host) > 1:
+            raise CliError(f"--node: {host} is named twice", BAD_USAGE)
     keyring = Keyring(directory.expanduser().resolve(), pod)
     try:
         access = keyring.access(node if tls else None)
