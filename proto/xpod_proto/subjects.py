@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 
+from xpod_proto.errors import DecodeError
+
 VERSION = "v1"
 KINDS = ("router", "prefill", "decode", "expert", "mempool", "supervisor")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def check_token(value: str) -> None:
+    """Raises DecodeError where no member can have that name."""
+    if not _TOKEN.fullmatch(value):
+        raise DecodeError(f"not a name: {value!r}")
 
 
 def _token(value: str) -> str:
@@ -53,6 +61,11 @@ def all_tokens(pod: str) -> str:
 def tokens(pod: str, session: str) -> str:
     """The token stream of one session."""
     return f"{_token(pod)}.{VERSION}.tokens.{_token(session)}"
+
+
+def generate(pod: str) -> str:
+    """The queue group of the routers."""
+    return f"{_token(pod)}.{VERSION}.generate"
 
 
 def hello(pod: str) -> str:

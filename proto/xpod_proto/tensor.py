@@ -88,6 +88,12 @@ class Tensor:
         values: list[Any] = self.numpy().tolist()
         return values
 
+    def token_ids(self) -> list[int]:
+        """What `of_tokens` took. Raises DecodeError where it is not such a tensor."""
+        if self.dtype != "u32" or len(self.shape) != 1:
+            raise DecodeError(f"token ids are u32 [T], not {self.dtype} {list(self.shape)}")
+        return self.tolist()
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tensor):
             return NotImplemented

@@ -91,6 +91,9 @@ async def outcome(handler: Handler, message: Message, *, wants_answer: bool) -> 
         answer = await handler(message)
     except FrameLost as error:  # one of the handler's own requests; as it stands, it would mean this one
         return ErrorReply(code=BusError.code, message=str(error))
+    except DecodeError as error:
+        log.warning("bad message", message=name, error=str(error))
+        return ErrorReply(code=BadMessage.code, message=str(error))
     except XpodError as error:
         if not wants_answer:
             log.warning("handler refused", message=name, code=error.code, error=str(error))

@@ -33,6 +33,7 @@ def test_a_member_is_told_everything_by_name() -> None:
         "XPOD_HOST": "127.0.0.1",
         "XPOD_DATA": "/data/members/decode-1",
         "XPOD_FRAMES": "",
+        "XPOD_CREDENTIALS": "",
     }
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from xpod.cli.credentials.keyring import Keyring
 from xpod.router.brokers import Brokers
-from xpod_runtime.testing import running_broker
+from xpod_runtime.broker import Broker
+from xpod_runtime.broker_config import BrokerConfig
+from xpod_runtime.credentials import read_credentials
+from xpod_runtime.testing import LIMIT, running_broker
 
 
 async def leader() -> str:
@@ -24,6 +28,28 @@ async def test_a_node_is_up_by_its_own_name_and_down_when_killed(tmp_path: Path)
         await brokers.ask()
         (down,) = brokers.members()
         assert (down["id"], down["state"]) == ("nats-7", "down")
+
+
+async def test_a_node_that_speaks_tls_has_nothing_to_complain_of(tmp_path: Path) -> None:
+    keyring = Keyring(tmp_path / "credentials", "one")
+    broker = Broker(BrokerConfig("nats-7", tmp_path, access=keyring.access(["127.0.0.1"])))
+    broker.start()
+    try:
+        await broker.wait_ready()
+        trust = read_credentials(keyring.of("router"), "_INBOX").tls()
+        before = broker.config.log_path.read_text()
+        brokers = Brokers(lambda: [broker.url], leader, trust)
+        await brokers.ask()
+        assert [(node["id"], node["state"]) for node in brokers.members()] == [("nats-7", "up")]
+        stranger = Brokers(lambda: [broker.url], leader)
+        await stranger.ask()
+        assert [node["state"] for node in stranger.members()] == ["down"], "nobody here could use it"
+        async with asyncio.timeout(LIMIT):
+            while "TLS handshake error" not in (said := broker.config.log_path.read_text()[len(before) :]):
+                await asyncio.sleep(0.01)
+        assert said.count("TLS handshake error") == 1, "the stranger's"
+    finally:
+        broker.kill()
 
 
 async def test_something_else_on_the_port_is_not_nats() -> None:

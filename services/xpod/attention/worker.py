@@ -37,13 +37,11 @@ from xpod_model.kernels.team import set_kernel_threads
 from xpod_model.kv import KVCache
 from xpod_model.memory import bound_kernels, give_back_memory, keep_freed_memory, long_lived
 from xpod_policy.batch import Batch
-from xpod_policy.blocks import BLOCK_TOKENS, BlockRef, namespace, salted
-from xpod_policy.caching import Caching, Naming
+from xpod_policy.blocks import BLOCK_TOKENS, BlockRef, namespace
+from xpod_policy.caching import Caching
 from xpod_proto import (
     CancelSession,
-    DecodeTask,
     Message,
-    PrefillTask,
     ReplayTokens,
     RunningSessions,
     SessionFailed,
@@ -171,11 +169,6 @@ class Worker(Service):
     @abstractmethod
     def keeping(self, most: int) -> Keeping:
         """What is kept of sequences that left, `most` blocks or none."""
-
-    def naming(self, task: PrefillTask | DecodeTask) -> Naming:
-        """How the session of a task names its blocks."""
-        root = salted(self.root, task.salt)
-        return Naming(root, task.session, task.prompt.shape[0], self.config.caching)
 
     async def _ask_pool(self, node: str, message: Message, timeout: float) -> Message:
         return await self.view.request(self.data, "mempool", node, message, timeout=timeout)

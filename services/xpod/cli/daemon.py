@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 
 from xpod.cli.errors import CliError
 from xpod.cli.launcher import Launcher
+from xpod.cli.part_readiness import HeartbeatProbe
 from xpod.cli.plan import LaunchPlan
 from xpod.cli.readiness import ReadyProbe
 
@@ -55,7 +56,12 @@ def note(text: str) -> None:
 async def serve(order: Order) -> None:
     """Runs the pod until a signal, or until the lifeline ends."""
     plan = order.plan
-    probe = ReadyProbe(plan.endpoints, [spec.id for spec in plan.members if spec.kind != "nats"])
+    members = [spec for spec in plan.members if spec.kind != "nats"]
+    probe: ReadyProbe | HeartbeatProbe
+    if plan.part:
+        probe = HeartbeatProbe(plan.pod, plan.nats_urls, members)
+    else:
+        probe = ReadyProbe(plan.endpoints, [spec.id for spec in members])
     launcher = Launcher(plan, probe, report)
     loop = asyncio.get_running_loop()
     for number in STOP_SIGNALS:

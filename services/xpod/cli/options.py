@@ -100,7 +100,7 @@ def count_option(flag: str, what: str, default: str = "as in compose.yaml") -> o
     """How many members of a kind a pod has."""
     variable = "XPOD_" + flag[2:].upper()
     return Option(
-        flag, envvar=variable, min=1, metavar="N", show_default=False, help=f"{what} (default: {default})."
+        flag, envvar=variable, min=0, metavar="N", show_default=False, help=f"{what} (default: {default})."
     )
 
 

@@ -25,7 +25,8 @@ _NOT_FOR_MEMBERS = frozenset(
     XPOD_DETACH XPOD_TIMEOUT XPOD_JSON XPOD_URL XPOD_MAX_TOKENS XPOD_TEMPERATURE XPOD_TOP_P XPOD_SEED XPOD_STOP
     XPOD_LOGPROBS XPOD_SIGNAL XPOD_SYSTEM XPOD_NO_FRAMES XPOD_KINDS XPOD_SIGNALS XPOD_PHASES XPOD_TRIALS XPOD_STREAMS
     XPOD_RESTART XPOD_COMPOSE XPOD_MINUTES XPOD_EVERY XPOD_INTERVAL
-    XPOD_SECURE XPOD_NATS_TLS XPOD_FOLLOW XPOD_LINES XPOD_LEVEL XPOD_GREP XPOD_RAW XPOD_ALL
+    XPOD_SECURE XPOD_NATS_TLS XPOD_MACHINE XPOD_PUBLIC_HOST
+    XPOD_FOLLOW XPOD_LINES XPOD_LEVEL XPOD_GREP XPOD_RAW XPOD_ALL
     """.split()  # noqa: SIM905
 )
 
@@ -44,6 +45,7 @@ class MemberSpec:
 class LaunchPlan:
     """All that a launcher needs.
 
+    `part`: other machines run the rest of the pod.
     `ready_seconds` is how long the pod may take to become ready, `frames` the directory in memory that its members
     share, if any: the launcher makes it, and removes it.
     """
@@ -56,11 +58,15 @@ class LaunchPlan:
     members: tuple[MemberSpec, ...]
     ready_seconds: float = 180.0
     frames: str = ""
+    part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PodSettings:
-    """What a user can choose. `counts` holds the members of each kind that xpod itself runs, but for NATS."""
+    """What a user can choose. `counts` holds the members of each kind that xpod itself runs, but for NATS.
+
+    With `machine`, these are a part of a pod, and their names tell where they are.
+    """
 
     data: Path
     model: Path
@@ -70,6 +76,8 @@ class PodSettings:
     device: str = "cpu"
     served_model_name: str = ""
     host: str = "127.0.0.1"
+    public_host: str = ""
+    machine: str = ""
     pod: str = ""
     ready_seconds: float = 180.0
     share_memory: bool = False
@@ -84,7 +92,8 @@ class PodSettings:
     @property
     def frames(self) -> str:
         """The directory in memory that the members share; empty: none."""
-        return str(shared_directory(self.name)) if self.share_memory else ""
+        own = f"{self.name}-{self.machine}" if self.machine else self.name
+        return str(shared_directory(own)) if self.share_memory else ""
 
 
 def pod_name(data: Path, given: str = "") -> str:
@@ -99,22 +108,28 @@ def make_plan(
     members = list(nats_nodes)
     for kind in START_ORDER[1:]:
         members += [service(settings, kind, index, nats_urls) for index in range(settings.counts[kind])]
-    shown_host = "127.0.0.1" if settings.host in {"0.0.0.0", "::", ""} else settings.host
     return LaunchPlan(
         pod=settings.name,
         model=str(settings.model),
         data=str(settings.data),
-        endpoints=tuple(f"http://{shown_host}:{port}" for port in settings.ports),
+        endpoints=tuple(endpoint(settings, port) for port in settings.ports),
         nats_urls=tuple(nats_urls),
         members=tuple(members),
         ready_seconds=settings.ready_seconds,
         frames=settings.frames,
+        part=bool(settings.machine),
     )
+
+
+def endpoint(settings: PodSettings, port: int) -> str:
+    """How clients reach the router on that port."""
+    host = settings.public_host or settings.host
+    return f"http://{'127.0.0.1' if host in {'0.0.0.0', '::', ''} else host}:{port}"
 
 
 def service(settings: PodSettings, kind: str, index: int, nats_urls: Sequence[str]) -> MemberSpec:
     """Member `index` of a kind. Its id is an argument, so that `ps` shows it; the rest is environment."""
-    member = f"{kind}-{index}"
+    member = f"{kind}-{settings.machine}_{index}" if settings.machine else f"{kind}-{index}"
     env = {
         "XPOD_POD": settings.name,
         "XPOD_ID": member,
@@ -131,6 +146,8 @@ def service(settings: PodSettings, kind: str, index: int, nats_urls: Sequence[st
     if kind == "router":
         env["XPOD_PORT"] = str(settings.ports[index])
         env["XPOD_SERVED_MODEL_NAME"] = settings.served_model_name
+        if settings.public_host:
+            env["XPOD_ADVERTISE"] = endpoint(settings, settings.ports[index])
     return MemberSpec(member, kind, (sys.executable, "-m", f"xpod.{kind}", "--id", member), env)
 
 

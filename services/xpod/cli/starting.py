@@ -7,6 +7,7 @@ Does not know: the terminal: whoever starts a pod is told its events.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 LOCAL_NATS = 1
 """JetStream's quorum is there for machines that fail; on one machine a single node loses nothing."""
 READY_SECONDS = 180.0
+MACHINE = r"[A-Za-z0-9_]{1,32}"
 
 
 @dataclass(frozen=True, slots=True)
 class PodRequest:
-    """A pod as asked for; counts that are not given come from compose.yaml."""
+    """A pod as asked for; counts that are not given come from compose.yaml, or are 0 in a part of one."""
 
     data: Path = DEFAULT_DATA
     model: str = DEFAULT_MODEL
@@ -41,7 +43,10 @@ class PodRequest:
     device: str = "cpu"
     served_model_name: str = ""
     host: str = "127.0.0.1"
+    public_host: str = ""
     port: int = 8000
+    machine: str = ""
+    """Where the rest of the pod is elsewhere: the name of this machine."""
     pod: str = ""
     counts: Mapping[str, int | None] = field(default_factory=dict)
     nats: int | None = None
@@ -78,12 +83,34 @@ class _Checked:
 
 
 def _check(request: PodRequest) -> _Checked:
-    counts = default_counts()
-    del counts["nats"]
-    counts |= {kind: count for kind, count in request.counts.items() if count is not None}
+    counts = _counts(request)
     check_port_range(request.port, counts["router"])
     model = find_model(request.model)
     return _Checked(counts, model, reach_nats(request.nats_url) if request.nats_url else [])
+
+
+def check_part(machine: str, nats_url: str, *, named: bool) -> None:
+    """Raises CliError where the options cannot be those of a part of a pod."""
+    if not re.fullmatch(MACHINE, machine):
+        raise CliError(f"--machine: {machine!r} is not a name (letters, digits and _, at most 32)", BAD_USAGE)
+    if not nats_url:
+        raise CliError("--machine: where do the machines meet? --nats-url", BAD_USAGE)
+    if not named:
+        raise CliError("--machine: of which pod? --pod, or --credentials", BAD_USAGE)
+
+
+def _counts(request: PodRequest) -> dict[str, int]:
+    counts = default_counts()
+    del counts["nats"]
+    if request.machine:
+        counts = dict.fromkeys(counts, 0)
+    counts |= {kind: count for kind, count in request.counts.items() if count is not None}
+    none = [kind for kind, count in counts.items() if not count]
+    if none and not request.machine:
+        raise CliError(f"a pod without {none[0]}: only a part of one (--machine)", BAD_USAGE)
+    if len(none) == len(counts):
+        raise CliError("--machine: which members? For instance --experts 2", BAD_USAGE)
+    return counts
 
 
 def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
@@ -98,6 +125,8 @@ def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
         device=request.device,
         served_model_name=request.served_model_name or (DEMO if request.model == DEMO else ""),
         host=request.host,
+        public_host=request.public_host,
+        machine=request.machine,
         pod=keyring.pod if keyring else request.pod,
         ready_seconds=request.ready_seconds,
         share_memory=request.frames and can_share(),

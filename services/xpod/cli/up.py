@@ -30,7 +30,7 @@ from xpod.cli.options import (
 )
 from xpod.cli.reuse import DEFAULT_CACHING, DEFAULT_MEMPOOL, DEFAULT_MEMPOOL_DISK, DEFAULT_ROUTING, Reuse
 from xpod.cli.sizes import size
-from xpod.cli.starting import READY_SECONDS, PodRequest, started
+from xpod.cli.starting import READY_SECONDS, PodRequest, check_part, started
 from xpod.cli.state import read_state
 from xpod.cli.terminal import interruptible, wait_ready, watch
 
@@ -71,6 +71,24 @@ def up(  # noqa: PLR0917
     host: Annotated[
         str, Option("--host", envvar="XPOD_HOST", help="Address that the routers listen on.")
     ] = "127.0.0.1",
+    public_host: Annotated[
+        str,
+        Option(
+            "--public-host",
+            envvar="XPOD_PUBLIC_HOST",
+            metavar="HOST",
+            help="What clients on other machines call this one, where routers listen on all addresses.",
+        ),
+    ] = "",
+    machine: Annotated[
+        str,
+        Option(
+            "--machine",
+            envvar="XPOD_MACHINE",
+            metavar="NAME",
+            help="Run only the members named here, as this machine's part of the pod at --nats-url.",
+        ),
+    ] = "",
     port: Annotated[
         int,
         Option(
@@ -150,6 +168,8 @@ def up(  # noqa: PLR0917
         raise CliError(
             "--credentials goes with --nats-url; for NATS nodes that xpod runs: --secure", BAD_USAGE
         )
+    if machine:
+        check_part(machine, nats_url, named=bool(pod or credentials))
     reuse = Reuse(
         routing,
         caching,
@@ -171,6 +191,8 @@ def up(  # noqa: PLR0917
         device=device,
         served_model_name=served_model_name,
         host=host,
+        public_host=public_host,
+        machine=machine,
         port=port,
         pod=pod,
         counts=counts,
@@ -219,4 +241,8 @@ def _stop(handle: Handle, data: Path) -> None:
 
 def _ready_line(data: Path) -> str:
     state = read_state(data.expanduser().resolve())
-    return f"{state.pod} serves at {', '.join(state.endpoints)}." if state else ""
+    if state is None:
+        return ""
+    if not state.endpoints:
+        return f"{len(state.members)} members of {state.pod} run here."
+    return f"{state.pod} serves at {', '.join(state.endpoints)}."

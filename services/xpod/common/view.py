@@ -163,6 +163,8 @@ class PodView:
     async def _on_hello(self, message: Message) -> None:
         if not isinstance(message, Hello):
             return
+        subjects.check_token(message.member)
+        subjects.check_token(message.kind)
         self.neighbours.arrived(message.kind, message.member, message.frames)
         if message.kind not in self._kinds:
             return

@@ -17,6 +17,7 @@ from pydantic import Field
 from xpod.attention.engine import Step
 from xpod.attention.sequence import Sequence
 from xpod.attention.tables import Keeping
+from xpod.attention.tasks import sequence_of
 from xpod.attention.worker import Worker, WorkerConfig
 from xpod.decode.recomputed import Recomputed
 from xpod_proto import Ack, BlockData, DecodeTask, Message, TokenEvent
@@ -73,18 +74,10 @@ class Decode(Worker):
             known.epoch, known.router = max(known.epoch, task.epoch), task.router
             return Ack("already running")
         past = self.past.find(task.session)
-        if past is not None and past.answers(task.epoch, task.generated.shape[0]):
+        if past is not None and past.answers(task.epoch, len(task.generated.token_ids())):
             self.spawn(self.say(past.events[-1]))  # whoever missed more of it will ask
             return Ack("already through")
-        sequence = Sequence(
-            task.session,
-            task.epoch,
-            task.router,
-            task.prompt.tolist(),
-            task.generated.tolist(),
-            task.sampling,
-            self.naming(task),
-        )
+        sequence = sequence_of(task, self.root, self.config.caching)
         self.engine.open(sequence, len(sequence.prompt) + task.sampling.max_tokens)
         self.spawn(self.start_joining(sequence))
         return Ack()

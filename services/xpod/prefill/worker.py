@@ -20,6 +20,7 @@ from xpod.attention.outgoing import Outgoing
 from xpod.attention.past import JUST_ENDED
 from xpod.attention.sequence import Sequence
 from xpod.attention.tables import Keeping
+from xpod.attention.tasks import sequence_of
 from xpod.attention.worker import Worker, WorkerConfig
 from xpod.common.block_news import BlockNews
 from xpod_policy.blocks import BLOCK_TOKENS, BlockRef
@@ -141,18 +142,7 @@ class Prefill(Worker):
                 return Ack("already through")
         if len(self._waiting) >= self.config.max_queue:
             raise Busy(f"{self.member} has {len(self._waiting)} prompts waiting")
-        prompt = task.prompt.tolist()
-        sequence = Sequence(
-            task.session,
-            task.epoch,
-            task.router,
-            prompt,
-            [],
-            task.sampling,
-            self.naming(task),
-            tenant=task.tenant,
-            priority=task.priority,
-        )
+        sequence = sequence_of(task, self.root, self.config.caching)
         self.engine.check(sequence, len(sequence.prompt))
         self._waiting[sequence.id] = sequence
         self._admit()

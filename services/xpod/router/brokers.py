@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -21,8 +22,14 @@ PATIENCE = 1.0
 class Brokers:
     """The nodes behind `urls()`, as members for `xpod status`; `leader()` names the one that leads the journal."""
 
-    def __init__(self, urls: Callable[[], Iterable[str]], leader: Callable[[], Awaitable[str]]) -> None:
+    def __init__(
+        self,
+        urls: Callable[[], Iterable[str]],
+        leader: Callable[[], Awaitable[str]],
+        trust: ssl.SSLContext | None = None,
+    ) -> None:
         self._urls = urls
+        self._trust = trust or ssl.create_default_context()
         self._ask_leader = leader
         self._leader = ""
         self._known: dict[str, dict[str, Any]] = {}
@@ -55,7 +62,7 @@ class Brokers:
     async def _look(self, address: str) -> None:
         before = self._known.get(address)
         try:
-            info = await _greeting(address)
+            info = await _greeting(address, self._trust)
         except (OSError, ValueError, TimeoutError):
             state, name, detail = "down", before["id"] if before else address, {"address": address}
         else:
@@ -74,16 +81,21 @@ class Brokers:
         }
 
 
-async def _greeting(address: str) -> dict[str, Any]:
-    """The INFO object of the server at `host:port`. Raises OSError, TimeoutError or ValueError."""
+async def _greeting(address: str, trust: ssl.SSLContext) -> dict[str, Any]:
+    """The INFO object of the server at `host:port`. Raises OSError, TimeoutError or ValueError.
+
+    One that speaks TLS gets its handshake, or it would log that somebody hung up.
+    """
     host, _, port = address.rpartition(":")
     async with asyncio.timeout(PATIENCE):
         reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
         try:
             word, _, body = (await reader.readline()).partition(b" ")
+            info = json.loads(body)
+            if isinstance(info, dict) and info.get("tls_required"):
+                await writer.start_tls(trust, server_hostname=host.strip("[]"))
         finally:
             writer.close()
-    info = json.loads(body)
     if word != b"INFO" or not isinstance(info, dict):
         raise ValueError(f"{address} does not speak NATS")
     return info

@@ -97,7 +97,7 @@ async def _ask(around: Surroundings, who: Who, claim: Claim) -> TokenHistory | N
 
 
 def _tokens(reply: TokenHistory) -> list[Token]:
-    ids: Sequence[int] = reply.said.tolist()
+    ids: Sequence[int] = reply.said.token_ids()
     return [*(Token(index, token, None) for index, token in enumerate(ids)), *map(token_of, reply.tokens)]
 
 

@@ -33,6 +33,7 @@ from xpod_proto import Message, PrefillDone, ReplayTokens, RunningSessions, Sess
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
+from xpod_runtime.credentials import credentials_of
 from xpod_runtime.errors import XpodError
 from xpod_runtime.exposition import NOWHERE, metrics_url
 from xpod_runtime.handlers import handles
@@ -112,7 +113,7 @@ class Router(Service):
         name = config.served_model_name or directory.name
         self.registry.register(PodMetrics(self.view, name))
         store = self.data.store(subjects.sessions_bucket(self.pod), lifetime=LIFETIME)
-        brokers = Brokers(lambda: config.nats_urls, store.leader)
+        brokers = Brokers(lambda: config.nats_urls, store.leader, credentials_of(config).tls())
         self.permanent("brokers", brokers.watch)
         journal = Journal(store, config.journal)
         self.engine = RouterEngine(
