@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 
 import pytest
 
-from xpod_proto import subjects
+from xpod_proto import DecodeError, subjects
 
 TABLE: list[tuple[Callable[..., str], tuple[str, ...], str]] = [
     (subjects.mailbox, ("pod", "decode", "d-1"), "pod.v1.decode.d-1"),
@@ -22,6 +23,14 @@ TABLE: list[tuple[Callable[..., str], tuple[str, ...], str]] = [
     (subjects.probe, ("pod", "d-1"), "pod.v1.probe.d-1"),
     (subjects.doubt, ("pod",), "pod.v1.doubt"),
     (subjects.running, ("pod",), "pod.v1.running"),
+    (subjects.mailboxes, ("pod", "decode"), "pod.v1.decode.*"),
+    (subjects.probes, ("pod",), "pod.v1.probe.*"),
+    (subjects.all_calls, ("pod",), "pod.v1.expert.*.calls"),
+    (subjects.all_tokens, ("pod",), "pod.v1.tokens.*"),
+    (subjects.inbox, ("pod", "decode"), "_INBOX.pod.decode"),
+    (subjects.inboxes, ("pod", "decode"), "_INBOX.pod.decode.>"),
+    (subjects.sessions_bucket, ("pod",), "pod-sessions"),
+    (subjects.shelf_bucket, ("pod",), "pod-pod"),
 ]
 IDS = [function.__name__ for function, _, _ in TABLE]
 REJECTED = ["", ".", "a.b", "*", ">", "a b", "a\n", "\n", "a\0", "é", "a" * 65, "$SYS", "a/b"]
@@ -48,5 +57,16 @@ def test_good_ids_are_kept(good: str) -> None:
 
 
 def test_every_subject_function_is_in_the_table() -> None:
-    public = {name for name, value in vars(subjects).items() if callable(value) and not name.startswith("_")}
-    assert public == set(IDS)
+    public = {
+        name
+        for name, value in vars(subjects).items()
+        if isinstance(value, FunctionType) and not name.startswith("_")
+    }
+    assert public == {*IDS, "check_token"}
+
+
+@pytest.mark.parametrize("bad", REJECTED)
+def test_a_name_in_a_message_is_checked(bad: str) -> None:
+    subjects.check_token("d-1")
+    with pytest.raises(DecodeError, match="not a name"):
+        subjects.check_token(bad)
