@@ -72,3 +72,20 @@ def test_environment() -> None:
     assert found["XPOD_LAUNCH"] == "/data"
     assert "XPOD_SEED" not in found, "options of the command line stay there"
     assert "XPOD_PORT" not in found
+
+
+def test_a_part_of_a_pod_bears_its_machine_s_name() -> None:
+    counts = dict.fromkeys(COUNTS, 0) | {"expert": 2, "router": 1}
+    part = replace(SETTINGS, machine="b", counts=counts, ports=[8000], pod="big", share_memory=True)
+    plan = make_plan(part, ["nats://h:1"], [])
+    assert [spec.id for spec in plan.members] == ["expert-b_0", "expert-b_1", "router-b_0"]
+    assert plan.part
+    assert plan.frames == "/dev/shm/xpod-big-b"
+    assert not make_plan(SETTINGS, [], []).part
+
+
+def test_routers_are_called_what_clients_elsewhere_call_the_machine() -> None:
+    plan = make_plan(replace(SETTINGS, host="0.0.0.0", public_host="a.example"), [], [])
+    assert plan.endpoints == ("http://a.example:8000", "http://a.example:8001")
+    told = [spec.env["XPOD_ADVERTISE"] for spec in plan.members if spec.kind == "router"]
+    assert told == list(plan.endpoints)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from xpod.cli.client import NO_ROUTER
 from xpod.cli.errors import CliError
 from xpod.cli.options import split_urls
 from xpod.cli.starting import READY_SECONDS, PodRequest, started
@@ -70,6 +71,8 @@ def running_endpoints(data: Path) -> list[str]:
     deadline = time.monotonic() + READY_SECONDS
     while (state := read_state(directory)) is not None and _runs(state):
         if state.phase != "starting" or not state.launcher_runs:
+            if not state.endpoints:
+                raise CliError(NO_ROUTER)
             return state.endpoints
         if time.monotonic() > deadline:
             raise CliError(f"the pod in {data} is still starting after {READY_SECONDS:g} s")

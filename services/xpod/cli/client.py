@@ -41,6 +41,9 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+NO_ROUTER = "no router of the pod runs on this machine: --url names one elsewhere"
+
+
 class PodClient:
     """Asks the routers in turn, the last one that answered first."""
 
@@ -52,7 +55,7 @@ class PodClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         if not endpoints:
-            raise ConnectionLost("the pod has no endpoints")
+            raise ConnectionLost(NO_ROUTER)
         self._endpoints = list(endpoints)
         self._patience = patience
         timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
@@ -75,7 +78,7 @@ class PodClient:
         return self._first(path, lambda answer: answer.text)
 
     def _first(self, path: str, read: Callable[[httpx.Response], T]) -> T:
-        lost = ConnectionLost("the pod has no endpoints")
+        lost = ConnectionLost(NO_ROUTER)
         for url in list(self._endpoints):
             try:
                 answer = self._http.get(url + path, timeout=CONNECT_SECONDS)

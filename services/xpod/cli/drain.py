@@ -17,7 +17,7 @@ from typer import Argument, Option
 from xpod.cli.client import PodClient
 from xpod.cli.errors import BAD_USAGE, CliError, ConnectionLost
 from xpod.cli.kill import hit
-from xpod.cli.options import DEFAULT_DATA, DataOption
+from xpod.cli.options import DEFAULT_DATA, DataOption, UrlOption, split_urls
 from xpod.cli.state import PodState
 from xpod.cli.status import running_state
 
@@ -38,13 +38,14 @@ def drain(
         float, Option("--timeout", envvar="XPOD_TIMEOUT", min=1.0, help="Seconds for each to be back.")
     ] = 120.0,
     data: DataOption = DEFAULT_DATA,
+    url: UrlOption = "",
 ) -> int:
     """Let members hand over their work and end; they are started again with the code that is there by then.
 
     One after another: the next one ends when the pod is whole again.
     """
     state = running_state(data)
-    with PodClient(state.endpoints) as client:
+    with PodClient(split_urls(url) or state.endpoints) as client:
         for name in chosen(state, members or [], everybody):
             _drain_one(data, client, name, timeout)
     return 0
