@@ -28,7 +28,7 @@ from xpod_runtime.testing import LIMIT, running_broker
         (["--machine", "a", "--pod", "p", "--experts", "1"], "--nats-url"),
         (["--machine", "a", "--nats-url", "nats://h", "--experts", "1"], "--pod, or --credentials"),
         (["--machine", "a", "--nats-url", "nats://h", "--pod", "p"], "which members?"),
-        (["--experts", "0"], "a pod without expert: only a part of one (--machine)"),
+        (["--experts", "0"], "'--experts': only a part of a pod has none (--machine)"),
     ],
 )
 def test_what_makes_no_part_is_named(
@@ -42,7 +42,7 @@ def test_a_part_has_the_members_that_are_named() -> None:
     counts = _counts(PodRequest(machine="a", counts={"expert": 2, "router": None}))
     assert {kind: count for kind, count in counts.items() if count} == {"expert": 2}
     assert all(_counts(PodRequest(counts={"expert": 5})).values())
-    with pytest.raises(CliError, match="a pod without decode"):
+    with pytest.raises(CliError, match="'--decode': only a part"):
         _counts(PodRequest(counts={"decode": 0}))
 
 

@@ -10,9 +10,7 @@ import pytest
 
 from cli.conftest import Command
 from xpod.cli.answer import Answer
-from xpod.cli.chat import converse
 from xpod.cli.client import PodClient
-from xpod.cli.errors import CliError
 
 URL = ("--url", "http://h:1")
 
@@ -25,7 +23,7 @@ class Asked:
         self.answer = answer
         monkeypatch.setattr(PodClient, "stream", lambda _, *arguments: self.stream(*arguments))
 
-    def stream(self, path: str, body: dict[str, Any], show: Callable[[str], None]) -> Answer:
+    def stream(self, path: str, body: dict[str, Any], show: Callable[[str], None], *_: object) -> Answer:
         self.requests.append((path, json.loads(json.dumps(body))))
         answer = Answer(started=0.0)
         choice = {"text": self.answer, "token_ids": [1, 2], "logprobs": {"token_logprobs": [-0.1, -1 / 3]}}
@@ -111,23 +109,3 @@ def test_a_chat_remembers(command: Command, asked: Asked, monkeypatch: pytest.Mo
     path, body = asked.requests[1]
     assert path == "/v1/chat/completions"
     assert [turn["content"] for turn in body["messages"]] == ["be short", "one", "an answer", "two"]
-
-
-def test_a_turn_that_is_refused_is_taken_back_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    lines = iter(["too long", "hello"])
-    turns: list[dict[str, str]] = []
-
-    def read() -> str:
-        line = next(lines, None)
-        if line is None:
-            raise EOFError
-        return line
-
-    def answer(said: list[dict[str, str]]) -> str:
-        if said[-1]["content"] == "too long":
-            raise CliError("the context is full")
-        return "hi"
-
-    converse(read, answer, turns)
-    assert [turn["content"] for turn in turns] == ["hello", "hi"]

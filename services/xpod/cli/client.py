@@ -92,9 +92,16 @@ class PodClient:
                 lost = ConnectionLost(f"{url} does not answer: {error}")
         raise lost
 
-    def stream(self, path: str, body: dict[str, Any], show: Callable[[str], None]) -> Answer:
+    def stream(
+        self,
+        path: str,
+        body: dict[str, Any],
+        show: Callable[[str], None],
+        moved: Callable[[str, str], None] = lambda left, to: None,
+    ) -> Answer:
         """One completion; `show` gets its text as it comes. A lost router is replaced, and nobody notices.
 
+        `moved` is told which router was left, and which one is asked next.
         `body` must carry a seed: the same request to another router then gives the same tokens.
         """
         assert "seed" in body, "without a seed, a second try would give another answer"
@@ -112,12 +119,12 @@ class PodClient:
                     deadline = time.monotonic() + self._patience
                 elif time.monotonic() >= deadline:
                     raise CliError(f"the pod does not answer: {lost.message}") from lost
-                self._next_endpoint()
+                moved(*self._next_endpoint())
             except StreamFailed as failed:
                 failures += 1
                 if failures > len(self._endpoints):
                     raise CliError(failed.message, REFUSED) from failed
-                self._next_endpoint()
+                moved(*self._next_endpoint())
             else:
                 return answer
 
@@ -153,10 +160,12 @@ class PodClient:
         if not answer.complete:
             raise ConnectionLost(f"{url} ended the stream in the middle")
 
-    def _next_endpoint(self) -> None:
-        """Turns to the next router, after a moment."""
-        self._endpoints.append(self._endpoints.pop(0))
+    def _next_endpoint(self) -> tuple[str, str]:
+        """Turns to the next router, after a moment; the one before, and the next."""
+        left = self._endpoints.pop(0)
+        self._endpoints.append(left)
         time.sleep(RETRY_SECONDS)
+        return left, self._endpoints[0]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import typer
 
 from xpod.cli.bench.app import app as bench
 from xpod.cli.chaos.app import app as chaos
-from xpod.cli.chat import chat
+from xpod.cli.chat.command import chat
 from xpod.cli.credentials.command import credentials
 from xpod.cli.doctor.command import doctor
 from xpod.cli.down import down

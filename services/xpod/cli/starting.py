@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LOCAL_NATS = 1
 """JetStream's quorum is there for machines that fail; on one machine a single node loses nothing."""
 READY_SECONDS = 180.0
+FLAGS = {"router": "routers", "expert": "experts", "supervisor": "supervisors"}
+"""Options that are not called as the kind is."""
 MACHINE = r"[A-Za-z0-9_]{1,32}"
 
 
@@ -107,7 +109,9 @@ def _counts(request: PodRequest) -> dict[str, int]:
     counts |= {kind: count for kind, count in request.counts.items() if count is not None}
     none = [kind for kind, count in counts.items() if not count]
     if none and not request.machine:
-        raise CliError(f"a pod without {none[0]}: only a part of one (--machine)", BAD_USAGE)
+        raise CliError(
+            f"'--{FLAGS.get(none[0], none[0])}': only a part of a pod has none (--machine)", BAD_USAGE
+        )
     if len(none) == len(counts):
         raise CliError("--machine: which members? For instance --experts 2", BAD_USAGE)
     return counts

@@ -1,6 +1,6 @@
 """`xpod chat`: a conversation.
 
-Knows: the turns so far, and how a person types the next one.
+Knows: its options, and the turns' order: a question, its answer.
 Does not know: how the answer comes (see `client`), or where the pod comes from (see `borrowing`).
 """
 
@@ -12,7 +12,9 @@ from typing import Annotated
 
 from typer import Option
 
+from xpod.cli.answer import Answer
 from xpod.cli.borrowing import Asking, borrowed
+from xpod.cli.chat.conversation import Conversation
 from xpod.cli.client import PodClient
 from xpod.cli.errors import CliError, Terminated
 from xpod.cli.options import (
@@ -28,11 +30,13 @@ from xpod.cli.options import (
     TopPOption,
     UrlOption,
 )
-from xpod.cli.run import sampling_body, show
+from xpod.cli.run import sampling_body
 
-Turn = dict[str, str]
 Read = Callable[[], str]
 """The next thing that the user says; raises EOFError at the end."""
+Ask = Callable[[Conversation], str]
+"""Shows the model's answer to what was said so far, and returns it."""
+PATH = "/v1/chat/completions"
 
 
 def chat(  # noqa: PLR0917
@@ -49,53 +53,80 @@ def chat(  # noqa: PLR0917
     dtype: DtypeOption = "auto",
     device: DeviceOption = "cpu",
 ) -> int:
-    """Chat with the running pod (or one started for this). Ctrl-C ends an answer, Ctrl-D the conversation."""
-    turns: list[Turn] = [{"role": "system", "content": system}] if system else []
+    """Chat with the running pod (or one started for this). Ctrl-C ends an answer, Ctrl-D the conversation.
+
+    On a terminal answers are shown as Markdown, and /help names the commands.
+    """
+    body = sampling_body(max_tokens, temperature, top_p, seed, None)
+    conversation = Conversation(body, system, fixed_seed=seed is not None)
     with borrowed(Asking(data, url, model, dtype, device)) as endpoints, PodClient(endpoints) as client:
-        body = sampling_body(max_tokens, temperature, top_p, seed, None)
-        converse(_reader(), lambda said: _answer(client, body, said), turns)
+        converse(_reader(), lambda said: _answer(client, said), conversation)
     return 0
 
 
-def converse(read: Read, answer: Callable[[list[Turn]], str], turns: list[Turn]) -> None:
+def converse(read: Read, ask: Ask, conversation: Conversation) -> None:
     """Turn after turn, until there is no more input. A turn that is refused is taken back."""
     while True:
         try:
-            said = read()
+            if not _listened(read, conversation):
+                continue
+            conversation.answered(ask(conversation))
         except EOFError:
             return
-        except Terminated:
-            raise
-        except KeyboardInterrupt:
-            continue
-        if not said.strip():
-            continue
-        turns.append({"role": "user", "content": said})
-        try:
-            turns.append({"role": "assistant", "content": answer(turns)})
         except CliError as error:
             if not sys.stdin.isatty():
                 raise
-            turns.pop()
+            if conversation.turns and conversation.turns[-1]["role"] == "user":
+                conversation.take_back()
             print(f"xpod: {error.message}", file=sys.stderr)
 
 
-def _answer(client: PodClient, body: dict[str, object], turns: list[Turn]) -> str:
+def _listened(read: Read, conversation: Conversation) -> bool:
+    """Whether there is something to answer now."""
+    try:
+        said = read()
+    except Terminated:
+        raise
+    except KeyboardInterrupt:
+        return False
+    if said.startswith("/") and sys.stdin.isatty():
+        told, ask = conversation.command(said)
+        if told:
+            print(told)
+        return ask
+    if said.strip():
+        conversation.asked(said)
+    return bool(said.strip())
+
+
+def _answer(client: PodClient, conversation: Conversation) -> str:
     """Shows the answer as it comes. Ctrl-C ends it; what was said until then counts."""
+    from xpod.cli.chat.screen import MarkdownScreen, PlainScreen, Screen
+
     said: list[str] = []
+    screen: Screen
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        screen = MarkdownScreen(Console(highlight=False))
+    else:
+        screen = PlainScreen()
 
     def hear(text: str) -> None:
         said.append(text)
-        show(text)
+        screen.hear(text)
 
+    answer: Answer | None = None
     try:
-        client.stream("/v1/chat/completions", {**body, "messages": turns}, hear)
+        answer = client.stream(PATH, conversation.request(), hear, screen.moved)
     except Terminated:
         raise
     except KeyboardInterrupt:
         if not sys.stdin.isatty():
             raise
-    show("\n")
+    finally:
+        screen.close()
+    screen.done(answer)
     return "".join(said)
 
 
@@ -103,10 +134,9 @@ def _reader() -> Read:
     """A line editor on a terminal; plain lines from anything else."""
     if not sys.stdin.isatty():
         return _next_line
-    from prompt_toolkit import PromptSession
+    from xpod.cli.chat.editor import editor
 
-    session: PromptSession[str] = PromptSession()
-    return lambda: session.prompt("> ")
+    return editor()
 
 
 def _next_line() -> str:

@@ -1,0 +1,1 @@
+"""`xpod chat`: a conversation with the pod."""
