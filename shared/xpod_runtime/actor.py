@@ -26,7 +26,9 @@ from xpod_proto import (
     Message,
     MetricsText,
     ReadMetrics,
+    ReadTrace,
     RollCall,
+    TraceSpans,
     subjects,
 )
 from xpod_proto.messages import Value
@@ -35,6 +37,7 @@ from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import XpodError
 from xpod_runtime.handlers import Mailbox, handlers_of, handles
 from xpod_runtime.supervision import ChildSpec, TaskTree
+from xpod_runtime.tracing import Tracer
 
 
 class Actor:
@@ -58,6 +61,8 @@ class Actor:
         """The numerics of this process's kernels; set it in `setup`."""
         self.registry = CollectorRegistry()
         """What this member measures."""
+        self.tracer = Tracer(config.trace_spans)
+        """What this member did for which request."""
         self.metrics_url = ""
         """Where others read that; empty: nowhere."""
         self.told: dict[str, Value] = {}
@@ -194,6 +199,11 @@ class Actor:
     async def on_read_metrics(self, message: ReadMetrics) -> Message:
         """What is measured, for those who cannot reach `metrics_url`."""
         return MetricsText(generate_latest(self.registry).decode())
+
+    @handles(ReadTrace)
+    async def on_read_trace(self, message: ReadTrace) -> Message:
+        """What this member did for a request, as far as it remembers."""
+        return TraceSpans(self.member, self.member_kind, tuple(self.tracer.answer(message)))
 
     # -- inside -----------------------------------------------------------------------------------------
 

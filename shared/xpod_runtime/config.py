@@ -54,6 +54,13 @@ class ServiceConfig(BaseModel):
     threads: Annotated[int, Field(ge=1, description="compute threads")] = 1
     mailbox: Annotated[int, Field(ge=1, description="messages handled at once, more are refused")] = 4096
     drain: Annotated[float, Field(ge=0, description="seconds to finish work after SIGTERM")] = 10.0
+    trace: Annotated[
+        float, Field(ge=0, le=1, description="part of the requests that are traced in detail, and exported")
+    ] = 0.05
+    trace_steps: Annotated[
+        int, Field(ge=1, description="of a sequence traced in detail, one step in so many is looked into")
+    ] = 32
+    trace_spans: Annotated[int, Field(ge=0, description="spans that a member keeps, 0: it makes none")] = 4096
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from xpod_proto import Message
 from xpod_runtime.bus import Bus
 from xpod_runtime.errors import XpodError
+from xpod_runtime.trace_context import TraceContext, current, header
 
 BUS_LIMIT = 1 << 20
 """Bytes that any nats-server takes by default."""
@@ -31,10 +32,11 @@ class Answer(NamedTuple):
 
 
 class Incoming(NamedTuple):
-    """Somebody's call; `reply` is for `Line.answer`."""
+    """Somebody's call; `reply` is for `Line.answer`. `trace` is what it is for, as a header; empty: nothing traced."""
 
     message: Message
     reply: Any
+    trace: str = ""
 
 
 Arrival = Answer | Incoming
@@ -51,8 +53,10 @@ class Line(ABC):
         """
 
     @abstractmethod
-    def post(self, subject: str, message: Message) -> int:
+    def post(self, subject: str, message: Message, trace: str = "") -> int:
         """Takes a call to be sent and returns its ticket. Never fails and never waits for the answer.
+
+        `trace` goes along as a header, where there is one.
 
         It goes out with the next `flush` or `take`, along with others; until then its tensors must not change.
 
@@ -115,9 +119,9 @@ class BusLine(Line):
     def limit(self, subject: str) -> int:
         return 1 << 30  # a bus cuts what is too large for it
 
-    def post(self, subject: str, message: Message) -> int:
+    def post(self, subject: str, message: Message, trace: str = "") -> int:
         self._next += 1
-        self._start(self._ask(self._next, subject, message))
+        self._start(self._ask(self._next, subject, message, trace))
         return self._next
 
     def flush(self) -> None:
@@ -155,8 +159,9 @@ class BusLine(Line):
 
         self._loop.call_soon_threadsafe(start)
 
-    async def _ask(self, ticket: int, subject: str, message: Message) -> None:
+    async def _ask(self, ticket: int, subject: str, message: Message, trace: str) -> None:
         answer: Message | XpodError
+        current.set(TraceContext.parse(trace))
         try:
             answer = await self._bus.request(subject, message, timeout=self._timeout)
         except XpodError as error:
@@ -165,7 +170,7 @@ class BusLine(Line):
 
     async def _handle(self, message: Message) -> Message | None:
         reply: asyncio.Future[Message] = self._loop.create_future()
-        self._arrived.put(Incoming(message, reply))
+        self._arrived.put(Incoming(message, reply, header()))
         return await reply
 
 

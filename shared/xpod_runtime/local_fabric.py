@@ -182,11 +182,11 @@ class LocalWire(Wire):
             if subject_matches(interest.pattern, frame.reply):
                 asyncio.get_running_loop().call_soon(interest.deliver, answer)
 
-    async def send(self, subject: str, pieces: Pieces, reply: str = "") -> None:
+    async def send(self, subject: str, pieces: Pieces, reply: str = "", trace: str = "") -> None:
         if self._closed:
             raise BusClosed("the connection is closed")
         data = b"".join(pieces)
-        frame = Frame(subject, reply, data)
+        frame = Frame(subject, reply, data, trace=trace)
         if self._connected:
             self._fabric.route(self, frame)
         elif sum(len(unsent.data) for unsent in self._unsent) + len(data) > PENDING_BYTES:

@@ -32,6 +32,7 @@ from xpod_runtime.errors import (
 )
 from xpod_runtime.frames import Frames, NoFrames
 from xpod_runtime.line import BUS_LIMIT, Answer, Arrival, Incoming, Line
+from xpod_runtime.nats_headers import head_of
 from xpod_runtime.nats_socket import NatsSocket, host_and_port
 from xpod_runtime.sending import error_of
 from xpod_runtime.wire import Frame
@@ -80,13 +81,13 @@ class NatsLine(Line):
         carried = self._socket.max_payload if self._socket is not None else BUS_LIMIT
         return max(carried, self._frames.limit(subject))
 
-    def post(self, subject: str, message: Message) -> int:
+    def post(self, subject: str, message: Message, trace: str = "") -> int:
         self._next = ticket = self._next + 1
         if not self._waiting:
             self._heard = time.monotonic()
         self._waiting.add(ticket)
         try:
-            if self._send(subject, message, f"{self._inbox}.{ticket:x}{self._frames.mark}"):
+            if self._send(subject, message, f"{self._inbox}.{ticket:x}{self._frames.mark}", trace):
                 self._framed[ticket] = subject
         except BusError as error:
             self._settle(ticket, error)
@@ -160,7 +161,7 @@ class NatsLine(Line):
 
     # -- sending ----------------------------------------------------------------------------------------
 
-    def _send(self, subject: str, message: Message, reply: str) -> bool:
+    def _send(self, subject: str, message: Message, reply: str, trace: str = "") -> bool:
         """Whether it went as a frame. Raises BusError."""
         connection = self._socket or self._connected()
         if connection is None:
@@ -172,7 +173,7 @@ class NatsLine(Line):
         size = size_of(pieces)
         if size > connection.max_payload:
             raise MessageTooLarge(f"{size} bytes to {subject}, the server takes {connection.max_payload}")
-        self._outgoing += (f"PUB {subject} {reply} {size}\r\n".encode(), *pieces, b"\r\n")
+        self._outgoing += (head_of(subject, reply, size, trace), *pieces, b"\r\n")
         return framed is not None
 
     def flush(self) -> None:
@@ -253,7 +254,7 @@ class NatsLine(Line):
 
     def _take_call(self, frame: Frame) -> None:
         try:
-            self._arrivals.append(Incoming(self._frames.decode(frame.data), frame.reply))
+            self._arrivals.append(Incoming(self._frames.decode(frame.data), frame.reply, frame.trace))
         except (DecodeError, FrameLost) as error:
             log.warning("bad message", subject=frame.subject, size=len(frame.data), error=str(error))
             code = FrameLost.code if isinstance(error, FrameLost) else BadMessage.code

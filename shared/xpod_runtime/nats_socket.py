@@ -16,6 +16,7 @@ import structlog
 from xpod_proto.tensor import Buffer
 from xpod_runtime.credentials import NOBODY, Credentials, refuse_plain
 from xpod_runtime.errors import BusError
+from xpod_runtime.nats_headers import trace_in
 from xpod_runtime.wire import Frame
 
 READ_BYTES = 1 << 20
@@ -177,5 +178,6 @@ def _message(words: list[bytes], payload: memoryview) -> Frame:
 def _message_with_headers(words: list[bytes], payload: memoryview) -> Frame:
     """`HMSG subject number [reply] header-size size`"""
     reply, size = words[3].decode() if len(words) == 6 else "", int(words[-2])
-    status = bytes(payload[:size]).split(b"\r\n", 1)[0]
-    return Frame(words[1].decode(), reply, payload[size:], no_responders=b" 503" in status)
+    header = bytes(payload[:size])
+    refused = b" 503" in header.split(b"\r\n", 1)[0]
+    return Frame(words[1].decode(), reply, payload[size:], refused, trace_in(header))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
+from xpod_runtime.nats_headers import trace_in
 from xpod_runtime.wire import Deliver, Frame
 
 SCRATCH_BYTES = 256 * 1024
@@ -144,12 +145,12 @@ class MessageStream(asyncio.BufferedProtocol):
             return
         with_header = parts[0] == b"HMSG"
         reply = parts[3].decode() if len(parts) == (6 if with_header else 5) else ""
-        refused = False
+        refused, trace = False, ""
         if with_header:
-            header = int(parts[-2])
-            refused = bytes(payload[:12]) == _NO_RESPONDERS and len(payload) == header
-            payload = payload[header:]
-        _hand_over(deliver, Frame(parts[1].decode(), reply, payload, refused))
+            header, payload = payload[: int(parts[-2])], payload[int(parts[-2]) :]
+            refused = bytes(header[:12]) == _NO_RESPONDERS and not payload
+            trace = trace_in(bytes(header))
+        _hand_over(deliver, Frame(parts[1].decode(), reply, payload, refused, trace))
 
     def _pass_on(self, data: bytes | memoryview) -> None:
         self.leftover += data

@@ -38,13 +38,13 @@ class DirectTransport(Transport):
         """Is there a connection, and has it not ended?"""
         return self._stream is not None and not self._stream.ended
 
-    def publish(self, subject: str, reply: str, pieces: Pieces, size: int) -> bool:
-        """Sends one message of `size` bytes; False: now wait `until_writable`.
+    def publish(self, head: bytes, pieces: Pieces, size: int) -> bool:
+        """Sends one message of `size` bytes behind its `head`; False: now wait `until_writable`.
 
         Into the socket at once where it takes it, which needs no copy and no other turn of the loop.
         """
         stream, transport = self._open()
-        parts = (f"PUB {subject} {reply} {size}\r\n".encode(), *pieces, b"\r\n")
+        parts = (head, *pieces, b"\r\n")
         direct = self._direct >= 0 and not stream.ended and len(parts) <= MOST_PIECES
         if not direct or transport.get_write_buffer_size():
             transport.write(b"".join(parts))

@@ -25,7 +25,9 @@ from xpod_runtime.errors import (
     MessageTooLarge,
     SlowConsumer,
 )
+from xpod_runtime.nats_headers import head_of
 from xpod_runtime.nats_transport import DirectTransport
+from xpod_runtime.trace_context import HEADER
 from xpod_runtime.wire import Deliver, Frame, Pieces, Stop, Wire
 
 RECONNECT_WAIT = 0.05
@@ -158,7 +160,7 @@ class NatsWire(Wire):
     def new_inbox(self) -> str:
         return self._client.new_inbox()
 
-    async def send(self, subject: str, pieces: Pieces, reply: str = "") -> None:
+    async def send(self, subject: str, pieces: Pieces, reply: str = "", trace: str = "") -> None:
         if not subject.isprintable() or " " in subject or not subject:
             raise ValueError(f"not a subject: {subject!r}")
         size = sum(map(len, pieces))
@@ -166,14 +168,14 @@ class NatsWire(Wire):
             raise MessageTooLarge(f"{size} bytes to {subject}, the server takes {self.max_payload}")
         # What nats-py has buffered must go first; and it learns a moment later than the transport that all is over.
         if self._client.is_connected and self._transport.is_open and not self._client.pending_data_size:
-            if not self._transport.publish(subject, reply, pieces, size):
+            if not self._transport.publish(head_of(subject, reply, size, trace), pieces, size):
                 await self._transport.until_writable()
         else:
-            await self._send_later(subject, b"".join(pieces), reply)
+            await self._send_later(subject, b"".join(pieces), reply, trace)
 
-    async def _send_later(self, subject: str, data: bytes, reply: str) -> None:
+    async def _send_later(self, subject: str, data: bytes, reply: str, trace: str) -> None:
         try:
-            await self._client.publish(subject, data, reply)
+            await self._client.publish(subject, data, reply, headers={HEADER: trace} if trace else None)
         except nats_errors.OutboundBufferLimitError:
             raise Disconnected(f"no connection, and the buffer of {PENDING_BYTES} bytes is full") from None
         except (nats_errors.ConnectionClosedError, nats_errors.ConnectionDrainingError):
@@ -181,7 +183,7 @@ class NatsWire(Wire):
 
     async def listen(self, subject: str, queue: str, deliver: Deliver) -> Stop:
         async def on_message(msg: Msg) -> None:
-            deliver(Frame(msg.subject, msg.reply, msg.data, _is_no_responders(msg)))
+            deliver(Frame(msg.subject, msg.reply, msg.data, _is_no_responders(msg), _trace_of(msg)))
 
         try:
             subscription = await self._client.subscribe(
@@ -281,6 +283,10 @@ def _is_no_responders(msg: Msg) -> bool:
 
 def _is_refusal(error: Exception) -> bool:
     return isinstance(error, ssl.SSLCertVerificationError) or NOT_LET_IN in str(error).lower()
+
+
+def _trace_of(msg: Msg) -> str:
+    return msg.headers.get(HEADER, "") if msg.headers else ""
 
 
 def _read_result(task: asyncio.Task[None]) -> None:

@@ -26,6 +26,7 @@ from xpod_runtime.errors import BusError, ConfigError, XpodError
 from xpod_runtime.exposition import exposed
 from xpod_runtime.frames import frames_of
 from xpod_runtime.nats_bus import NatsBus
+from xpod_runtime.otlp import exporting
 
 GC_THRESHOLDS = (10_000, 20, 20)
 SLOW_COLLECTION = 0.1
@@ -102,7 +103,10 @@ async def _live(make: Make[C], config: C, stop: asyncio.Event, on_fatal: Callabl
             buses.append(connecting.result())
         actor = make(config, buses[0], buses[1])
         actor.when_up = spare_the_collector
-        with exposed(actor.registry, config.host, config.metrics_port) as actor.metrics_url:
+        with (
+            exporting(actor.tracer, config, os.environ),
+            exposed(actor.registry, config.host, config.metrics_port) as actor.metrics_url,
+        ):
             await actor.run(stop)
     finally:
         for bus in buses:

@@ -15,6 +15,7 @@ from xpod_runtime.bus import Handler
 from xpod_runtime.errors import BadMessage, BusError, FrameLost, XpodError
 from xpod_runtime.receiving import Post, Receiving
 from xpod_runtime.tasks import Tasks
+from xpod_runtime.trace_context import TraceContext, current
 from xpod_runtime.wire import Frame
 
 Answer = Callable[[str, Message], Awaitable[None]]
@@ -49,12 +50,12 @@ class Serving:
         if isinstance(message, ChunkOpen) and frame.reply:
             self._take_in(handler, message, frame)
         else:
-            self._tasks.spawn(self._handle(handler, message, frame.reply))
+            self._tasks.spawn(self._handle(handler, message, frame))
 
     def _take_in(self, handler: Handler, opened: ChunkOpen, frame: Frame) -> None:
         # A chunked publish has a reply subject too, for its credit; an answer sent there is dropped.
         def whole(payload: memoryview) -> None:
-            self.dispatch(handler, Frame(frame.subject, frame.reply, payload))
+            self.dispatch(handler, frame._replace(data=payload))
 
         def failed(error: XpodError) -> None:
             log.warning("transfer failed", subject=frame.subject, transfer=opened.transfer, error=str(error))
@@ -72,7 +73,9 @@ class Serving:
         if frame.reply:
             self._post(frame.reply, ErrorReply(code=FrameLost.code, message=str(error)))
 
-    async def _handle(self, handler: Handler, message: Message, reply: str) -> None:
+    async def _handle(self, handler: Handler, message: Message, frame: Frame) -> None:
+        current.set(TraceContext.parse(frame.trace) if frame.trace else None)
+        reply = frame.reply
         answer = await outcome(handler, message, wants_answer=bool(reply))
         if not reply or answer is None:
             return

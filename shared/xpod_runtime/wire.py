@@ -17,6 +17,8 @@ Pieces = Sequence[bytes | bytearray | memoryview]
 class Frame(NamedTuple):
     """One delivery. `reply` is empty unless an answer is wanted; `no_responders` frames carry no data.
 
+    `trace` is the header of that name (see `trace_context`); empty: it has none.
+
     `data` is lent: it is good until the `Deliver` that got it returns, so decode or copy it there.
     """
 
@@ -24,6 +26,7 @@ class Frame(NamedTuple):
     reply: str
     data: bytes | memoryview
     no_responders: bool = False
+    trace: str = ""
 
 
 Deliver = Callable[[Frame], None]
@@ -52,8 +55,10 @@ class Wire(ABC):
         """A subject prefix that nobody else uses."""
 
     @abstractmethod
-    async def send(self, subject: str, pieces: Pieces, reply: str = "") -> None:
+    async def send(self, subject: str, pieces: Pieces, reply: str = "", trace: str = "") -> None:
         """Publishes. With `reply` and no subscriber, a `no_responders` frame comes back to `reply`.
+
+        `trace` goes along as a header, where there is one.
 
         `pieces` are lent until this returns: what is not sent by then has been copied.
         Raises Disconnected when there is no connection and no room to buffer, BusClosed after close.

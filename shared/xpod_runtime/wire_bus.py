@@ -1,6 +1,7 @@
 """A bus of typed messages on any wire.
 
-Knows: how publish, request and subscribe map to frames, and when a payload goes in chunks.
+Knows: how publish, request and subscribe map to frames, when a payload goes in chunks, and that what is sent to be
+worked on says for which trace.
 Does not know: which transport carries the frames, or how handlers are run (see `serving`).
 """
 
@@ -34,6 +35,7 @@ from xpod_runtime.receiving import Limits, Receiving
 from xpod_runtime.sending import Sending, error_of
 from xpod_runtime.serving import Serving
 from xpod_runtime.tasks import Tasks
+from xpod_runtime.trace_context import header
 from xpod_runtime.wire import Frame, Pieces, Stop, Wire
 
 HEADROOM = 16 * 1024
@@ -103,7 +105,7 @@ class WireBus(Bus):
 
     async def publish(self, subject: str, message: Message) -> None:
         self._check_open()
-        await self._send(subject, pieces_of(message))
+        await self._send(subject, pieces_of(message), header())
 
     async def request(self, subject: str, message: Message, *, timeout: float) -> Message:
         self._check_open()
@@ -160,7 +162,7 @@ class WireBus(Bus):
     async def _ask(self, subject: str, pieces: Pieces, timeout: float) -> Message:
         ask = self._asking.open(subject, timeout, self._settle, self._frames.mark)
         try:
-            await self._wire.send(subject, pieces, ask.reply)
+            await self._wire.send(subject, pieces, ask.reply, header())
             return await ask.answer
         finally:
             self._asking.close(ask)
@@ -213,9 +215,9 @@ class WireBus(Bus):
         pieces = pieces_of(answer)
         await self._send(reply, self._framed(reply, pieces) or pieces)
 
-    async def _send(self, subject: str, pieces: Pieces) -> None:
+    async def _send(self, subject: str, pieces: Pieces, trace: str = "") -> None:
         if size_of(pieces) <= self._payload_limit:
-            await self._wire.send(subject, pieces)
+            await self._wire.send(subject, pieces, trace=trace)
         else:
             await self._send_chunked(subject, pieces, wants_answer=False)
 
@@ -235,7 +237,7 @@ class WireBus(Bus):
         reply = self._inbox.open(receive)
         self._sendings.add(sending)
         try:
-            await self._wire.send(subject, pieces_of(cut.opening()), reply)
+            await self._wire.send(subject, pieces_of(cut.opening()), reply, header())
             return await sending.run(self._wire.send)
         finally:
             self._sendings.discard(sending)

@@ -23,6 +23,7 @@ from xpod_runtime.local_bus import LocalBus, LocalFabric
 from xpod_runtime.nats_bus import NatsBus
 from xpod_runtime.nats_line import NatsLine
 from xpod_runtime.testing import LIMIT, hang, running_broker
+from xpod_runtime.trace_context import TraceContext
 
 T = TypeVar("T")
 MakeLine = Callable[[str], Line]
@@ -293,3 +294,25 @@ async def test_who_only_listens_leaves_a_server_that_hangs_too(tmp_path: Path) -
             os.kill(hangs.pid, signal.SIGCONT)
             for line in (server, client):
                 line.close()
+
+
+async def test_a_call_says_what_it_is_for(make_line: MakeLine) -> None:
+    server, client = make_line("server"), make_line("client")
+    context = TraceContext("1" * 32, "2" * 16, sampled=True)
+
+    def work() -> list[str]:
+        server.listen("traced.calls")
+        for trace in (context.header, ""):
+            client.post("traced.calls", Ack(), trace)
+        client.flush()
+        found = []
+        while len(found) < 2:
+            call = taken(server)
+            assert isinstance(call, Incoming)
+            server.answer(call, call.message)
+            server.flush()
+            found.append(call.trace)
+        assert {type(taken(client)) for _ in range(2)} == {Answer}
+        return found
+
+    assert await on_thread(work) == [context.header, ""]

@@ -9,6 +9,7 @@ from urllib.parse import urlparse
 import pytest
 import uvloop
 
+from xpod_runtime.nats_headers import head_of
 from xpod_runtime.nats_transport import MOST_PIECES, DirectTransport
 from xpod_runtime.testing import LIMIT
 
@@ -34,12 +35,14 @@ async def publish_and_read() -> None:
     expected, writable = b"", True
     for number in range(40):
         data = bytearray([number]) * 300_000
-        writable = transport.publish("a", "b", [b"head", memoryview(data)], len(data) + 4)
+        writable = transport.publish(
+            head_of("a", "b", len(data) + 4), [b"head", memoryview(data)], len(data) + 4
+        )
         expected += b"PUB a b 300004\r\nhead" + data + b"\r\n"
         data[:] = bytes(len(data))
     assert not writable
     many = [b"x"] * (2 * MOST_PIECES)
-    transport.publish("a", "", many, len(many))
+    transport.publish(head_of("a", "", len(many)), many, len(many))
     expected += b"PUB a  1024\r\n" + b"x" * len(many) + b"\r\n"
     reader, writer = await served.get()
     async with asyncio.timeout(LIMIT):

@@ -44,6 +44,7 @@ from xpod_proto.messages.mempool import (
 from xpod_proto.messages.prefill import PrefillTask
 from xpod_proto.messages.router import PrefillDone, RunningSessions, SessionFailed, TokenEvent
 from xpod_proto.messages.sampling import SamplingSpec
+from xpod_proto.messages.tracing import ReadTrace, SpanRecord, TraceSpans
 
 __all__ = [
     "Ack",
@@ -84,6 +85,7 @@ __all__ = [
     "PrefillTask",
     "Probe",
     "ReadMetrics",
+    "ReadTrace",
     "ReplayTokens",
     "RollCall",
     "RunningSessions",
@@ -91,11 +93,13 @@ __all__ = [
     "SessionFacts",
     "SessionFailed",
     "SessionTokens",
+    "SpanRecord",
     "StoreBlocks",
     "SwapIn",
     "SwapOut",
     "TokenEvent",
     "TokenHistory",
+    "TraceSpans",
     "TransferBlocks",
     "Value",
     "WhatStays",

@@ -41,8 +41,8 @@ class WatchedLine(NatsLine):
         self.came = 0.0
         """When reading began of what came with the last answer: with those that it came along with."""
 
-    def post(self, subject: str, message: Message) -> int:
-        ticket = super().post(subject, message)
+    def post(self, subject: str, message: Message, trace: str = "") -> int:
+        ticket = super().post(subject, message, trace)
         self.calls[ticket] = message
         return ticket
 
