@@ -22,6 +22,7 @@ from xpod.attention.exports import ByLayers, Exports, Filled, WholeBlocks, expor
 from xpod.attention.hop import Hop
 from xpod.attention.passes import Passes
 from xpod.attention.sequence import Sequence, to_sampling
+from xpod.attention.step_traces import StepTraces
 from xpod.attention.tables import Keeping, Tables
 from xpod_model.attention_half import AttentionHalf, Segment
 from xpod_model.kv import KVCache
@@ -32,6 +33,7 @@ from xpod_policy.cost import pairs_of
 from xpod_proto import BlockData, TokenEvent
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.errors import XpodError
+from xpod_runtime.tracing import Tracer
 
 
 class TooLong(XpodError):
@@ -97,6 +99,7 @@ class Engine:
         exports: bool = True,
         sink: Sink | None = None,
         keeping: Keeping | None = None,
+        traces: StepTraces | None = None,
     ) -> None:
         self._half = half
         self._cache = cache
@@ -109,6 +112,7 @@ class Engine:
         self._wants_blocks, self._sink = exports, sink
         self.tables = Tables(cache, keeping or Keeping())
         self.sequences: dict[str, Sequence] = {}
+        self._traces = traces or StepTraces(Tracer(), 1, chunks=False)
         self._busy: Counter[str] = Counter()
         self._leaving: set[str] = set()
 
@@ -179,6 +183,8 @@ class Engine:
         if sequence is not None:
             self.batch.leave(id)
             self.tables.leave(sequence)
+            self._traces.leave(id)
+            sequence.trace.leaves(len(sequence.generated))
 
     async def step(self) -> Step | None:
         """Run the next step; None if there is nothing to run. Raises what the hop raises, and then nothing advanced."""
@@ -194,7 +200,7 @@ class Engine:
             parts = micro_batches([work.count for work in works], self.micro_batches, self.micro_batch_tokens)
             full = [(self.sequences[work.id], self._became_full(work)) for work in works]
             began = time.monotonic()
-            with self._exports(full, ends) as exports:
+            with self._exports(full, ends) as exports, self._traces.step(works, sequences):
                 sampled = await self._compute.run(
                     self._compute_step, [segments[part] for part in parts], ends, exports
                 )

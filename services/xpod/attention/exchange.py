@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from xpod.attention.hop_trace import HopSpan
 from xpod_policy.holdings import ShardRows
 
 Array = npt.NDArray[Any]
@@ -31,6 +32,9 @@ class Exchange:
     version: int = -1
     retry_at: float = 0.0
     give_up: float = math.inf
+    span: HopSpan | None = None
+    trace: str = ""
+    """As a header; empty: nobody looks."""
 
 
 @dataclass(slots=True, eq=False)

@@ -18,6 +18,7 @@ import numpy as np
 import structlog
 
 from xpod.attention.exchange import Array, Call, Exchange
+from xpod.attention.hop_trace import HopTrace
 from xpod.attention.measured import Measured
 from xpod.common.experts import ExpertDirectory
 from xpod_policy.hedging import Latencies
@@ -25,9 +26,11 @@ from xpod_policy.holdings import MANY, ShardRows
 from xpod_proto import ExpertCall, ExpertReply, Message, Tensor, subjects
 from xpod_proto.registry import maker_of
 from xpod_proto.tensor import made_tensor
+from xpod_runtime import span_names as names
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.errors import BusClosed, DeadlineExceeded, Disconnected, MessageTooLarge, XpodError
 from xpod_runtime.line import BUS_LIMIT, Answer, Line
+from xpod_runtime.tracing import Tracer
 
 log = structlog.get_logger(__name__)
 RETRY_EVERY = 0.25
@@ -73,6 +76,7 @@ class Hop:
         patience: float = 30.0,
         hedging: bool = True,
         measured: Measured | None = None,
+        trace: HopTrace | None = None,
     ) -> None:
         self._line, self._pod, self._directory, self._dtype = line, pod, directory, dtype
         self._compute, self._call_timeout, self._patience = compute, call_timeout, patience
@@ -82,6 +86,7 @@ class Hop:
         self._closed = False
         self._latencies = Latencies()
         self._hedging, self._measured = hedging, measured
+        self.trace = trace or HopTrace(Tracer())
         self._hedge_at = math.inf
         """No call is to be hedged before."""
         self._cut_off_at = -math.inf
@@ -101,6 +106,8 @@ class Hop:
         """Ask for the outputs of `rows` `[T, D]` for their chosen `experts` `[T, K]`."""
         out = np.empty((experts.size, rows.shape[1]), rows.dtype)
         exchange = Exchange(layer, rows, experts, out)
+        if self.trace.within is not None and (span := self.trace.begin(layer, len(rows))) is not None:
+            exchange.span, exchange.trace = span, span.context.header
         if not self._lost.empty():  # before asking: who is lost now may be back, and be asked
             self._see_who_is_lost()
         self._ask(exchange, experts)
@@ -126,6 +133,8 @@ class Hop:
                 until = min(until, exchange.retry_at)
             if exchange.calls or exchange.homeless is not None:
                 self._take(until - now)
+        if exchange.span is not None:
+            self.trace.end(exchange.span)
         return exchange.out.reshape(*exchange.experts.shape, -1)
 
     def abandon(self) -> None:
@@ -213,6 +222,7 @@ class Hop:
             for hedge in call.hedges:
                 self._calls[hedge].hedged, self._calls[hedge].hedge_at = ticket, math.inf
             self.hedges += 1
+            self.trace.fault(names.HEDGE, call.part.shard, exchange.layer, call.posted, "late")
         self._hedge_at = min((call.hedge_at for call in self._calls.values()), default=math.inf)
 
     def _ask_anew(self, call: Call) -> None:
@@ -222,6 +232,7 @@ class Hop:
         call.hedges.clear()
         self._outdo(call)
         self.retries += 1
+        self.trace.fault(names.REDISPATCH, call.part.shard, call.exchange.layer, call.posted, "no answer")
         self._ask(call.exchange, call.pairs(), tries=call.tries + 1)
 
     def _ask_again(self, exchange: Exchange, now: float) -> None:
@@ -240,7 +251,7 @@ class Hop:
     def _post(self, exchange: Exchange, part: ShardRows, whole: Tensor, now: float, tries: int) -> int:
         rows = whole if part.rows is None else Tensor.of(exchange.rows[part.rows], self._dtype)
         call = _expert_call(exchange.layer, rows, _numbers(part.row_of), _numbers(part.expert_of))
-        ticket = self._line.post(self._subject(part.shard), call)
+        ticket = self._line.post(self._subject(part.shard), call, exchange.trace)
         hedge_at = now + self._call_timeout
         if self._hedging:
             patience = self._latencies.patience(part.place.size)
@@ -329,6 +340,8 @@ class Hop:
                 error=str(error),
             )
         self.retries += 1
+        why = "a reply of the wrong form" if error is None else str(error)
+        self.trace.fault(names.REDISPATCH, part.shard, exchange.layer, call.posted, why)
         if isinstance(error, Disconnected):
             self._cut_off_at = time.monotonic()
         if self._covered(call):

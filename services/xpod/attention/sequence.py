@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from xpod.attention.sequence_trace import UNTRACED, SequenceTrace
 from xpod_model.attention_half import Segment
 from xpod_model.errors import GrammarError
 from xpod_model.guide import Guide
@@ -44,6 +45,7 @@ class Sequence:
     priority: int = 0
     events: list[TokenEvent] = field(default_factory=list)
     chain: list[BlockRef] = field(default_factory=list)
+    trace: SequenceTrace = UNTRACED
 
     @property
     def known(self) -> int:

@@ -26,6 +26,7 @@ from xpod.attention.past import Past, Said
 from xpod.attention.pool import PoolClient
 from xpod.attention.sequence import Sequence
 from xpod.attention.sorting import few_of, quickest_sort
+from xpod.attention.step_traces import StepTraces
 from xpod.attention.tables import Keeping
 from xpod.common.service import Service
 from xpod_model.attention_half import AttentionHalf
@@ -120,6 +121,7 @@ class Worker(Service):
         )
         await self.open_view(model=self._model, fingerprint=self.fingerprint)
         self.line = self.open_line()
+        traces = StepTraces(self.tracer, config.trace_steps, chunks=self.kind == "prefill")
         self.hop = Hop(
             self.line,
             self.pod,
@@ -128,6 +130,7 @@ class Worker(Service):
             self.compute,
             hedging=config.hedging,
             measured=self.measured,
+            trace=traces.hops,
         )
         self.compute.nudge = self.line.interrupt
         spec = half.kv_spec()
@@ -152,6 +155,7 @@ class Worker(Service):
             exports=self.exports,
             sink=self.sink(),
             keeping=self.keeping(config.keep_bytes // spec.bytes_per_block),
+            traces=traces,
         )
         self.permanent("steps", self._steps)
         self.permanent("running", self._say_running)
@@ -308,6 +312,7 @@ class Worker(Service):
     async def fail(self, sequence: Sequence, code: str, reason: str) -> None:
         """Give a session up, and tell its router why."""
         self.log.error("session failed", session=sequence.id, epoch=sequence.epoch, code=code, reason=reason)
+        sequence.trace.fails(reason)
         self.engine.close(sequence.id)
         failed = SessionFailed(sequence.id, sequence.epoch, self.member, code, reason)
         await self.data.publish(subjects.mailbox(self.pod, "router", sequence.router), failed)
@@ -323,7 +328,7 @@ class Worker(Service):
             if not self.worth_loading(sequence, candidates):
                 candidates = []
             began = time.monotonic()
-            found = await self.pool.load(candidates)
+            found = await sequence.trace.transfer(len(candidates), self.pool.load(candidates))
             self.costs.loaded(len(found), time.monotonic() - began)
             if await self.engine.join(sequence, candidates, found):
                 self.joined(sequence)
@@ -355,8 +360,7 @@ class Worker(Service):
         """Now and then: a router that has its session elsewhere by now, or ended, says so."""
         while True:
             await asyncio.sleep(BEATS_PER_LIST * self.config.heartbeat)
-            sequences = self.engine.sequences.values()
-            running = tuple((each.id, each.epoch, each.router) for each in sequences)
+            running = tuple((each.id, each.epoch, each.router) for each in self.engine.sequences.values())
             if running:
                 await self.data.publish(
                     subjects.running(self.pod), RunningSessions(self.member, self.kind, running)
@@ -375,6 +379,7 @@ class Worker(Service):
     async def on_cancel(self, message: CancelSession) -> None:
         sequence = self.engine.sequences.get(message.session)
         if sequence is not None and sequence.epoch <= message.epoch:
+            sequence.trace.fails("cancelled")
             self.engine.close(message.session)
             self.wake.set()
 

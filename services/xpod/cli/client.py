@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 
 from xpod.cli.answer import Answer
-from xpod.cli.errors import REFUSED, CliError, ConnectionLost, StreamFailed
+from xpod.cli.errors import REFUSED, CliError, ConnectionLost, NotThere, StreamFailed
 from xpod.cli.readiness import credentials, reason_of
 from xpod.cli.sse import ServerEvent, SseParser
 
@@ -53,6 +53,7 @@ class PodClient:
         *,
         patience: float = PATIENCE_SECONDS,
         transport: httpx.BaseTransport | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         if not endpoints:
             raise ConnectionLost(NO_ROUTER)
@@ -60,7 +61,11 @@ class PodClient:
         self._patience = patience
         timeout = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
         self._http = httpx.Client(
-            timeout=timeout, trust_env=False, transport=transport, headers=credentials(), verify=_tls()
+            timeout=timeout,
+            trust_env=False,
+            transport=transport,
+            headers={**credentials(), **(headers or {})},
+            verify=_tls(),
         )
 
     def __enter__(self) -> PodClient:
@@ -87,7 +92,8 @@ class PodClient:
                     self._endpoints.remove(url)
                     self._endpoints.insert(0, url)
                     return found
-                lost = ConnectionLost(f"{url}: {reason_of(answer)}")
+                gone = answer.status_code == httpx.codes.NOT_FOUND
+                lost = NotThere(reason_of(answer)) if gone else ConnectionLost(f"{url}: {reason_of(answer)}")
             except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
                 lost = ConnectionLost(f"{url} does not answer: {error}")
         raise lost

@@ -26,6 +26,10 @@ class ConnectionLost(CliError):
     """An endpoint does not answer, or stopped in the middle: another one may go on."""
 
 
+class NotThere(ConnectionLost):
+    """An endpoint answers that there is no such thing."""
+
+
 class StreamFailed(CliError):
     """The pod ended a stream with an error; asking again may mend it."""
 

@@ -27,10 +27,11 @@ from xpod.cli.log_command import logs
 from xpod.cli.run import run
 from xpod.cli.status import status
 from xpod.cli.top.command import top
+from xpod.cli.trace.command import trace
 from xpod.cli.up import up
 
 BROKEN_PIPE = 141
-COMMANDS = (up, down, run, chat, status, top, logs, doctor, drain, kill, credentials)
+COMMANDS = (up, down, run, chat, status, top, logs, trace, doctor, drain, kill, credentials)
 EPILOG = (
     "Every option also reads XPOD_<OPTION>. Exit codes: 0 done, 2 bad usage, 3 the pod could not be reached or "
     "started, 4 the request was refused, 130 interrupted."

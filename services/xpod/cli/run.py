@@ -33,6 +33,8 @@ from xpod.cli.options import (
     TopPOption,
     UrlOption,
 )
+from xpod.cli.trace.command import read_ended, show_trace
+from xpod_runtime.trace_context import HEADER, TraceContext, new_span, new_trace
 
 SEED_BITS = 53
 """So many bits survive every JSON reader."""
@@ -51,6 +53,14 @@ def run(  # noqa: PLR0917
             "--logprobs", envvar="XPOD_LOGPROBS", help="Print each token's logprob afterwards, on stderr."
         ),
     ] = False,
+    traced: Annotated[
+        bool,
+        Option(
+            "--traced",
+            envvar="XPOD_TRACED",
+            help="Look into this request in detail, and show where its time went, on stderr.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
     data: DataOption = DEFAULT_DATA,
     url: UrlOption = "",
@@ -67,9 +77,14 @@ def run(  # noqa: PLR0917
         raise CliError("the prompt is empty", BAD_USAGE)
     body = sampling_body(max_tokens, temperature, top_p, seed, stop)
     body |= {"prompt": text, "logprobs": 0}
-    with borrowed(Asking(data, url, model, dtype, device)) as endpoints, PodClient(endpoints) as client:
+    context = TraceContext(new_trace(), new_span(), traced)  # the same at every router that is asked
+    headers = {HEADER: context.header}
+    asking = Asking(data, url, model, dtype, device)
+    with borrowed(asking) as endpoints, PodClient(endpoints, headers=headers) as client:
         answer = client.stream("/v1/completions", body, _ignore if as_json else show)
-        _finish(answer, as_json, logprobs)
+        _finish(answer, as_json, logprobs, context.trace)
+        if traced:
+            show_trace(read_ended(client, context.trace), stderr=True)
     return 0
 
 
@@ -99,10 +114,10 @@ def _ignore(text: str) -> None:
     """With --json the text comes as part of the object."""
 
 
-def _finish(answer: Answer, as_json: bool, logprobs: bool) -> None:
+def _finish(answer: Answer, as_json: bool, logprobs: bool, trace: str) -> None:
     now = time.monotonic()
     if as_json:
-        print(json.dumps(answer.as_json(now), ensure_ascii=False), flush=True)
+        print(json.dumps(answer.as_json(now) | {"trace": trace}, ensure_ascii=False), flush=True)
         return
     if not answer.text.endswith("\n"):
         show("\n")

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from xpod.attention.engine import Step
 from xpod.attention.sequence import Sequence
+from xpod.attention.sequence_trace import SequenceTrace
 from xpod.attention.tables import Keeping
 from xpod.attention.tasks import sequence_of
 from xpod.attention.worker import Worker, WorkerConfig
@@ -23,6 +24,7 @@ from xpod.decode.recomputed import Recomputed
 from xpod_proto import Ack, BlockData, DecodeTask, Message, TokenEvent
 from xpod_proto.messages import Value
 from xpod_proto.rights import WATCHES
+from xpod_runtime import span_names as names
 from xpod_runtime.bus import Bus
 from xpod_runtime.cores import cores
 from xpod_runtime.handlers import handles
@@ -79,6 +81,9 @@ class Decode(Worker):
             return Ack("already through")
         sequence = sequence_of(task, self.root, self.config.caching)
         self.engine.open(sequence, len(sequence.prompt) + task.sampling.max_tokens)
+        sequence.trace = SequenceTrace(
+            self.tracer, names.DECODE, session=task.session, epoch=task.epoch, known=sequence.known
+        )
         self.spawn(self.start_joining(sequence))
         return Ack()
 

@@ -20,8 +20,11 @@ from xpod_model.experts import ExpertSet
 from xpod_model.memory import give_back_memory
 from xpod_proto import ErrorReply, ExpertCall, ExpertReply, Tensor
 from xpod_proto.registry import maker_of
+from xpod_runtime import span_names as names
 from xpod_runtime.compute import ComputeThread
 from xpod_runtime.line import Arrival, Incoming, Line
+from xpod_runtime.trace_context import TraceContext
+from xpod_runtime.tracing import Tracer, now_ns
 
 log = structlog.get_logger(__name__)
 _expert_reply = maker_of(ExpertReply)
@@ -34,10 +37,18 @@ DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 class CallServer:
     """`serve` runs as one piece of work on the computing thread until `close`; loading gets its turn between calls."""
 
-    def __init__(self, line: Line, experts: ExpertSet, config: ModelConfig, compute: ComputeThread) -> None:
+    def __init__(
+        self,
+        line: Line,
+        experts: ExpertSet,
+        config: ModelConfig,
+        compute: ComputeThread,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._line, self._experts, self._config, self._compute = line, experts, config, compute
         self.dtype = DTYPES[str(experts.dtype).removeprefix("torch.")]
         self.heat = Heat(config.layers, config.experts)
+        self._tracer = tracer or Tracer()
         self._queue = Turns()
         self._small_at = -math.inf
         self._pace = Pace()
@@ -160,6 +171,21 @@ class CallServer:
         self._line.answer(call.origin, reply)
         self.heat.count(call.layer, call.message.expert_of.numpy())
         self.served += 1
+        if call.origin.trace:
+            self._trace(call, waited, computed)
+
+    def _trace(self, call: Call, waited: float, computed: float) -> None:
+        end = now_ns()
+        self._tracer.note(
+            names.EXPERT,
+            TraceContext.parse(call.origin.trace),
+            end - round((waited + computed) * 1e9),
+            end,
+            detail=True,
+            layer=call.layer,
+            pairs=call.pairs,
+            queued_us=_microseconds(waited),
+        )
 
 
 def _microseconds(seconds: float) -> int:

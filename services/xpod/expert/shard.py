@@ -66,7 +66,9 @@ class Expert(Service):
         self._moe_layers = self._checkpoint.config.moe_layers
         self._experts = await self.compute.run(self._make_set)
         self.line = self.open_line()
-        self._server = CallServer(self.line, self._experts, self._checkpoint.config, self.compute)
+        self._server = CallServer(
+            self.line, self._experts, self._checkpoint.config, self.compute, self.tracer
+        )
         self.registry.register(self._server.heat)
         self.compute.nudge = self.line.interrupt
         self.fingerprint = await self.compute.run(numerics_fingerprint, self._server.dtype)

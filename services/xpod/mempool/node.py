@@ -21,6 +21,7 @@ from xpod.mempool.peers import Peers
 from xpod.mempool.replication import Replication
 from xpod.mempool.stored import BadBlock, check_names, from_message
 from xpod.mempool.tiers import Tiers
+from xpod.mempool.traced import traced
 from xpod_policy.membership import Change
 from xpod_proto import (
     Ack,
@@ -43,6 +44,7 @@ from xpod_proto import (
 )
 from xpod_proto.messages import Value
 from xpod_proto.rights import WATCHES
+from xpod_runtime import span_names as names
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import TOKEN, ServiceConfig
 from xpod_runtime.errors import XpodError
@@ -136,6 +138,7 @@ class MemPool(Service):
     # -- calls --------------------------------------------------------------------------------------------
 
     @handles(StoreBlocks)
+    @traced(names.POOL_STORE)
     async def on_store(self, message: StoreBlocks) -> Message:
         blocks = {block.name: from_message(block) for block in message.blocks}
         self._received_bytes += sum(block.nbytes for block in blocks.values())
@@ -143,6 +146,7 @@ class MemPool(Service):
         return Ack()
 
     @handles(FetchBlocks)
+    @traced(names.POOL_FETCH)
     async def on_fetch(self, message: FetchBlocks) -> Message:
         check_names(message.names)
         found = await self.tiers.get(message.names, message.lease)
@@ -150,21 +154,25 @@ class MemPool(Service):
         return FetchedBlocks(tuple(block.message(name) for name, block in found.items()))
 
     @handles(MatchBlocks)
+    @traced(names.POOL_MATCH)
     async def on_match(self, message: MatchBlocks) -> Message:
         check_names(message.names)
         return MatchedBlocks(tuple(self.tiers.match(message.names, message.lease)))
 
     @handles(AllocBlocks)
+    @traced(names.POOL_ALLOC)
     async def on_alloc(self, message: AllocBlocks) -> Message:
         return BlockFlags(tuple(await self.allocation.alloc(message.blocks, message.lease)))
 
     @handles(FillBlocks)
+    @traced(names.POOL_FILL)
     async def on_fill(self, message: FillBlocks) -> Message:
         flags = self.allocation.fill(message.parts)
         self._received_bytes += sum(len(memoryview(part.data.data).cast("B")) for part in message.parts)
         return BlockFlags(tuple(flags))
 
     @handles(InsertBlocks)
+    @traced(names.POOL_INSERT)
     async def on_insert(self, message: InsertBlocks) -> Message:
         return BlockFlags(tuple(self.allocation.insert(message.names, message.checksums)))
 

@@ -19,6 +19,7 @@ from xpod.attention.engine import Full, Step
 from xpod.attention.outgoing import Outgoing
 from xpod.attention.past import JUST_ENDED
 from xpod.attention.sequence import Sequence
+from xpod.attention.sequence_trace import SequenceTrace
 from xpod.attention.tables import Keeping
 from xpod.attention.tasks import sequence_of
 from xpod.attention.worker import Worker, WorkerConfig
@@ -39,9 +40,11 @@ from xpod_proto import (
     subjects,
 )
 from xpod_proto.messages import Value
+from xpod_runtime import span_names as names
 from xpod_runtime.bus import Bus
 from xpod_runtime.errors import Busy, XpodError
 from xpod_runtime.handlers import handles
+from xpod_runtime.trace_context import within
 
 PROBE_SECONDS = 5.0
 PROBES = ((1, 0), (4, 0), (8, 0), (4, 8))
@@ -144,6 +147,10 @@ class Prefill(Worker):
             raise Busy(f"{self.member} has {len(self._waiting)} prompts waiting")
         sequence = sequence_of(task, self.root, self.config.caching)
         self.engine.check(sequence, len(sequence.prompt))
+        sequence.trace = SequenceTrace(
+            self.tracer, names.PREFILL, session=session, epoch=task.epoch, known=len(prompt)
+        )
+        sequence.trace.waits()
         self._waiting[sequence.id] = sequence
         self._admit()
         return Ack()
@@ -161,6 +168,7 @@ class Prefill(Worker):
             except Full:
                 return
             del self._waiting[sequence.id]
+            sequence.trace.enters()
             self.spawn(self.start_joining(sequence))
 
     def worth_loading(self, sequence: Sequence, refs: list[BlockRef]) -> bool:
@@ -178,7 +186,8 @@ class Prefill(Worker):
             await self.pool.store(await self.engine.export(sequence, missing))
 
     def _begin_store(self, sequence: Sequence, store: Coroutine[Any, Any, None]) -> None:
-        task = self.spawn(store)
+        with within(sequence.trace.context):
+            task = self.spawn(store)
         if self.engine.wanted(sequence.id):  # or nobody will ask for it
             self._stores[sequence.id].append(task)
 
@@ -200,6 +209,7 @@ class Prefill(Worker):
             await self.say(event)
             tail = await self.engine.tail(sequence)
             self.past.remember(sequence)
+            sequence.trace.stores()
             self.engine.close(sequence.id)
             self._finishing[sequence.id] = sequence
             self.spawn(self._finish(sequence, event, tail))
@@ -207,7 +217,8 @@ class Prefill(Worker):
 
     async def _finish(self, sequence: Sequence, event: TokenEvent, tail: list[BlockData]) -> None:
         """Wait until MemPool has the whole prompt, then say so."""
-        await asyncio.gather(self.pool.store(tail), *self._stores.pop(sequence.id, []))
+        with sequence.trace.storing():
+            await asyncio.gather(self.pool.store(tail), *self._stores.pop(sequence.id, []))
         done = PrefillDone(sequence.id, sequence.epoch, self.member, event)
         self._done.append((sequence.router, done))
         await self._say_done(sequence.router, done)
@@ -230,6 +241,7 @@ class Prefill(Worker):
         waiting = self._waiting.get(message.session)
         if waiting is not None and waiting.epoch <= message.epoch:
             del self._waiting[message.session]
+            waiting.trace.fails("cancelled")
         await super().on_cancel(message)
         if not self.engine.wanted(message.session):
             self._stores.pop(message.session, None)

@@ -46,6 +46,7 @@ from xpod_proto import (
     TokenHistory,
     subjects,
 )
+from xpod_runtime import span_names as names
 
 log = structlog.get_logger(__name__)
 
@@ -163,7 +164,9 @@ class RouterEngine:
             if here is not None and _serves(here, claim):
                 return Reading(here, attached=True)
             ours = [] if here is None else here.tokens
-            found = await find(self._around, self._journal, claim, ours)
+            with self._around.tracer.span(names.FIND, session=id) as span:
+                found = await find(self._around, self._journal, claim, ours)
+                span.set(tokens=len(found.tokens), worker=found.worker, router=found.router)
             return await self._begin(replace(facts, request=claim.request, lasting=claim.lasting), found)
 
     async def _begin(self, facts: Facts, found: Found) -> Reading:

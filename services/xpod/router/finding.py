@@ -20,6 +20,7 @@ from xpod.router.wire_tokens import token_of
 from xpod_policy.histories import put_together
 from xpod_policy.session import Token
 from xpod_proto import CancelSession, ReplayTokens, TokenHistory, subjects
+from xpod_runtime import span_names as names
 from xpod_runtime.errors import NoResponders, XpodError
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,9 @@ async def find(around: Surroundings, journal: Journal, claim: Claim, ours: Seque
     memories = [ours, *(_tokens(reply) for reply in known.values())]
     tokens, most = put_together(memories, claim.start)
     if not known or len(tokens) < most or not any(map(_runs, known.values())):
-        facts, written = await journal.recall(claim.session)
+        with around.tracer.span(names.RECALL, session=claim.session) as span:
+            facts, written = await journal.recall(claim.session)
+            span.set(tokens=len(written), known=facts is not None)
         if facts is not None:
             _check(claim, facts.request)
         tokens, _ = put_together([*memories, written], claim.start)

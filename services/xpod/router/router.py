@@ -16,6 +16,7 @@ from pydantic import Field
 from xpod.common.service import Service
 from xpod.router.admission import Admission, Limit
 from xpod.router.api.app import make_app
+from xpod.router.api.request_trace import Sampling
 from xpod.router.api.settings import ApiSettings
 from xpod.router.brokers import Brokers
 from xpod.router.counters import Counters
@@ -25,6 +26,7 @@ from xpod.router.placing import Placing
 from xpod.router.pod_metrics import PodMetrics
 from xpod.router.prompt_tree import PromptTree
 from xpod.router.surroundings import Patience, Surroundings
+from xpod.router.traces import Traces
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.config import sampling_defaults
 from xpod_model.text import Text
@@ -107,7 +109,7 @@ class Router(Service):
         placing = Placing(self.view, self.prompts, Routing(config.routing), counters)
         admission = Admission(placing.room)
         around = Surroundings(
-            self.data, self.pod, self.member, self.view, counters, patience, placing, admission
+            self.data, self.pod, self.member, self.view, counters, patience, placing, admission, self.tracer
         )
         limit = config.max_model_len or model.max_positions
         name = config.served_model_name or directory.name
@@ -144,7 +146,14 @@ class Router(Service):
             api_key=config.api_key or None,
             sampling_defaults=sampling_defaults(directory),
         )
-        app = make_app(self.engine, Text.load(directory), settings, self.registry)
+        app = make_app(
+            self.engine,
+            Text.load(directory),
+            settings,
+            self.registry,
+            sampling=Sampling(self.tracer, config.trace),
+            traces=Traces(self.data, self.view, self.member, self.tracer),
+        )
         port = listener.getsockname()[1]
         self._url = config.advertise or "http://{}:{}".format(*listener.getsockname()[:2])
         self.metrics_url = metrics_url(config.host, port)

@@ -19,6 +19,7 @@ from xpod.router.admission import Pass
 from xpod.router.api.engine_protocol import SessionError
 from xpod.router.placing import Place
 from xpod.router.reading import Readers
+from xpod.router.session_trace import SessionTrace
 from xpod.router.surroundings import Surroundings
 from xpod.router.wire_tokens import token_of
 from xpod_policy import session as machine
@@ -96,6 +97,7 @@ class LiveSession:
         self._holder = ""
         self._counted = 0
         self._pass: Pass | None = None
+        self._trace = SessionTrace(around.tracer, facts.id, facts.prompt.shape[0])
 
     @property
     def cached_tokens(self) -> int:
@@ -161,6 +163,7 @@ class LiveSession:
         self.failed = item is not None
         self.ended = time.monotonic()
         self.readers.say(item)
+        self._trace.over("" if item is None else str(item), recoveries=self.recoveries, whole=self.whole)
         self._spawn(self.close())
 
     async def close(self) -> None:
@@ -181,9 +184,11 @@ class LiveSession:
         self._apply(self._machine.prefill_done(message.epoch, token_of(message.first)))
 
     def on_failed(self, message: SessionFailed) -> None:
+        self._trace.why = f"{message.worker}: {message.reason}"
         self._apply(self._machine.worker_failed(message.epoch, message.worker, message.code, message.reason))
 
     def on_lost(self, worker: str, reason: str) -> None:
+        self._trace.why = reason
         self._apply(self._machine.worker_lost(worker, reason))
 
     def look(self, now: float) -> None:
@@ -208,6 +213,7 @@ class LiveSession:
             match instruction:
                 case machine.Emit(token):
                     self.readers.say(token)
+                    self._trace.said(token)
                 case machine.Finish():
                     self._over(None)
                 case machine.Fail(code, reason):
@@ -231,6 +237,10 @@ class LiveSession:
         fresh = self._machine.recoveries - self._counted
         self._around.counters.recoveries.inc(fresh)
         self._counted += fresh
+        if fresh:
+            self._trace.lost(self.recoveries)
+        else:
+            self._trace.through()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -248,8 +258,9 @@ class LiveSession:
     async def _place(self, kind: str, epoch: int) -> None:
         """Find a worker that accepts the session; a refusal sends us to the next one."""
         if kind == "prefill" and not self._holder:
-            await self._admitted(epoch)
-        with ExitStack() as waiting:
+            with self._trace.admission():
+                await self._admitted(epoch)
+        with self._trace.place(kind, epoch), ExitStack() as waiting:
             await self._offer(kind, epoch, waiting)
 
     async def _admitted(self, epoch: int) -> None:
@@ -317,7 +328,8 @@ class LiveSession:
         task = self._task(kind, epoch)
         around.placing.sends(place)
         try:
-            await around.view.request(around.bus, kind, name, task, timeout=around.patience.answer)
+            with self._trace.offer(kind, epoch, name):
+                await around.view.request(around.bus, kind, name, task, timeout=around.patience.answer)
         except XpodError as error:
             return error
         around.placing.taken(place)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xpod.common.view import PodView
 from xpod.router.admission import Admission
 from xpod.router.counters import Counters
 from xpod.router.placing import Placing
 from xpod_runtime.bus import Bus
+from xpod_runtime.tracing import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,4 @@ class Surroundings:
     patience: Patience
     placing: Placing
     admission: Admission
+    tracer: Tracer = field(default_factory=Tracer)

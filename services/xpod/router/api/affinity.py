@@ -28,6 +28,11 @@ def tenant_of(scope: Scope) -> bytes:
     return key
 
 
+def tenant_name(scope: Scope) -> str:
+    """The tenant, without its key; empty where there are not several."""
+    return _salt(tenant_of(scope), "")
+
+
 def affinity_of(request: GenerationRequest, tenant: bytes) -> Affinity:
     """Equal for every try of a request by one client, at any router with the same keys."""
     conversation = request.prompt_cache_key or request.user or ""

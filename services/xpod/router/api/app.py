@@ -21,15 +21,26 @@ from xpod.router.api.gate import Gate
 from xpod.router.api.metrics import Metrics
 from xpod.router.api.operation_routes import operation_routes
 from xpod.router.api.refusals import of_validation
+from xpod.router.api.request_trace import Sampling, Traced
 from xpod.router.api.settings import ApiSettings
 from xpod.router.api.text_protocol import Text
 from xpod.router.api.token_routes import token_routes
+from xpod.router.api.trace_routes import Traces, trace_routes
 
 
 def make_app(
-    engine: Engine, text: Text, settings: ApiSettings, registry: CollectorRegistry | None = None
+    engine: Engine,
+    text: Text,
+    settings: ApiSettings,
+    registry: CollectorRegistry | None = None,
+    *,
+    sampling: Sampling | None = None,
+    traces: Traces | None = None,
 ) -> FastAPI:
-    """The application; `registry` lets the caller publish metrics of its own on /metrics."""
+    """The application; `registry` lets the caller publish metrics of its own on /metrics.
+
+    With `sampling`, requests are traced; with `traces`, these can be asked for.
+    """
     metrics = Metrics(engine.model_name, registry, queued=lambda: engine.waiting)
     api = Api(engine, text, settings, metrics, int(time.time()))
     app = FastAPI(
@@ -42,8 +53,12 @@ def make_app(
     )
     for routes in (completion_routes(api), token_routes(api), operation_routes(api)):
         app.include_router(routes)
+    if traces is not None:
+        app.include_router(trace_routes(traces))
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
+    if sampling is not None:
+        app.add_middleware(Traced, sampling=sampling)
     app.add_middleware(Gate, settings=settings)
     return app
 

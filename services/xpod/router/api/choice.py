@@ -62,16 +62,24 @@ class Choice:
         self._stream = stream
         self._stops = stops
         self._min_tokens = min_tokens
-        self._meter = meter
+        self.meter = meter
         self._reader = reader
         self._length = 0
         self._live = True
+
+    @property
+    def session_id(self) -> str:
+        return self.session.id
+
+    @property
+    def recoveries(self) -> int:
+        return self.session.recoveries
 
     async def run(self, emit: Emit) -> None:
         """Emit every piece up to the finish. Raises SessionError; never returns without a finish."""
         async for output in self.session:
             piece = self.take(output)
-            self._meter.token(self.session.cached_tokens)
+            self.meter.token(self.session.cached_tokens)
             if piece.finish:
                 self._live = not output.finish
                 await self.close(piece.finish)  # after a stop string the workers do not know yet
@@ -82,7 +90,7 @@ class Choice:
 
     async def close(self, reason: str) -> None:
         """Read no more: after a stop string (`stop`) nobody needs the rest, else others may. Idempotent."""
-        self._meter.end(reason)
+        self.meter.end(reason)
         if self._live:
             self._live = False
             await self._let_go(self.session.cancel if reason == "stop" else self.session.leave)

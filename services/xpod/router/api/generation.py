@@ -14,6 +14,7 @@ from xpod.router.api.engine_protocol import Affinity, Claim, SessionError
 from xpod.router.api.errors import bad_request, of_engine
 from xpod.router.api.idempotency import Key, digest_of
 from xpod.router.api.prompts import Prompt
+from xpod.router.api.request_trace import request_trace
 from xpod.router.api.requests import GenerationRequest
 from xpod.router.api.resume import Place
 from xpod.router.api.sampling import base_seed, seed_of, spec_of, token_budget, with_defaults
@@ -104,12 +105,15 @@ class Generation:
             raise bad_request(f"more than {limit} choices in one request", "n")
         plan = [(prompt, spec) for prompt in self._ask.prompts for spec in _specs(self._ask, prompt)]
         self.seed = plan[0][1].seed
+        request_trace().prepared()
         try:
             for index, (prompt, spec) in enumerate(plan):
                 self.choices.append(await _open(self._ask, prompt, spec, index))
         except XpodError as error:
             self._reason = "error"
             raise of_engine(error) from error
+        tokens = sum(len(prompt.ids) for prompt in self._ask.prompts)
+        request_trace().opened(self.choices, self._ask.api.served(self._ask.request.model), tokens)
 
     async def run(self, emit: Emit) -> None:
         """Emit the pieces of all choices as they come. Raises the first failure; cancels whatever is left."""
@@ -130,6 +134,7 @@ class Generation:
         """Let go of every choice that has not finished. Idempotent."""
         for choice in self.choices:
             await choice.close(self._reason)
+        request_trace().measured(self.choices)
 
     def place(self, index: int) -> Place:
         """Token `index` of the only choice."""

@@ -133,6 +133,11 @@ class Meter:
         self._last = self._longest = 0.0
         self._count = 0
         self._open = True
+        self.first: float | None = None
+        """Seconds from the arrival to the first token; None: it did not come yet."""
+        self.whole = 0.0
+        """Seconds from the arrival to the end."""
+        self.reason = ""
         metrics.open += 1
 
     def token(self, cached: int) -> None:
@@ -148,6 +153,11 @@ class Meter:
         self._count += 1
         self._last = now
 
+    @property
+    def tokens(self) -> int:
+        """Generated so far."""
+        return self._count
+
     def end(self, reason: str) -> None:
         """The session ended with 'stop', 'length', 'abort' or 'error'."""
         if not self._open:
@@ -155,14 +165,16 @@ class Meter:
         self._open = False
         self._metrics.open -= 1
         self._metrics.ended[reason].inc()
-        self._metrics.whole.observe(self._metrics.clock() - self._arrived)
+        self.whole, self.reason = self._metrics.clock() - self._arrived, reason
+        self._metrics.whole.observe(self.whole)
         self._metrics.answer_size.observe(self._count)
         if self._count > 1:
             self._metrics.longest_gap.observe(self._longest)
 
     def _first(self, now: float, cached: int) -> None:
         metrics = self._metrics
-        metrics.first_token.observe(now - self._arrived)
+        self.first = now - self._arrived
+        metrics.first_token.observe(self.first)
         metrics.prompt_tokens.inc(self._prompt_tokens)
         metrics.prompt_size.observe(self._prompt_tokens)
         metrics.cache_queries.inc(self._prompt_tokens)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from xpod.router.api.choice import Piece
 from xpod.router.api.generation import Generation
 from xpod.router.api.logprobs import chat_logprobs, completion_logprobs
+from xpod.router.api.request_trace import request_trace
 from xpod.router.api.requests import ChatRequest, CompletionRequest, GenerationRequest
 from xpod.router.api.text_protocol import Text
 from xpod.router.api.tool_calls import CallDelta
@@ -142,6 +143,7 @@ class Envelope:
             "created": int(time.time()),
             "model": model,
         }
+        request_trace().named(str(self._head["id"]))
 
     def chunk(self, choices: list[Json]) -> Json:
         return self._head | {"object": self._reply.chunk_kind, "choices": choices}

@@ -1,0 +1,1 @@
+"""`xpod trace`: where the time of a request went."""
