@@ -11,7 +11,7 @@ WORKDIR /src
 
 # The dependencies, in layers that outlive a change of the code.
 COPY pyproject.toml ./
-RUN /opt/xpod/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt
+RUN /opt/xpod/bin/python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['otel'], sep='\n')" > requirements.txt
 RUN grep '^torch==' requirements.txt \
     | xargs /opt/xpod/bin/pip install --timeout 15 --retries 2 --no-deps $PIP_ARGS
 RUN /opt/xpod/bin/pip install $PIP_ARGS --requirement requirements.txt

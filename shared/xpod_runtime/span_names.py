@@ -44,4 +44,4 @@ RECOVERIES: Final = frozenset({RECOVERY, RECALL, HEDGE, REDISPATCH})
 
 def all_names() -> frozenset[str]:
     """All of them."""
-    return frozenset(value for value in globals().values() if isinstance(value, str) and value[:1].islower())
+    return frozenset(value for name, value in globals().items() if name.isupper() and isinstance(value, str))

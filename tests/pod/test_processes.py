@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from xpod_model.demo import demo_path
+from xpod_runtime.trace_context import HEADER, TraceContext, new_span, new_trace
 
 PROMPT = "def fibonacci(n):"
 EXAMPLE = Path(__file__).parents[2] / "examples" / "resume.py"
@@ -177,6 +179,62 @@ def test_a_killed_decode_worker_comes_back(data: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert len(json.loads(again.stdout)["tokens"]) == 64
     assert not psutil.pid_exists(before["decode-0"])
+
+
+def spans_of(data: Path, request: str) -> list[dict[str, Any]]:
+    """What `xpod trace` knows of a request."""
+    asked = xpod("trace", request, "--json", data=data)
+    assert asked.returncode == 0, asked.stderr
+    found = json.loads(asked.stdout)
+    assert found["silent"] == []
+    return list(found["spans"])
+
+
+def test_a_trace_has_a_part_of_every_service(data: Path) -> None:
+    asked = xpod("run", PROMPT, "--max-tokens", "8", "--json", "--traced", data=data)
+    assert asked.returncode == 0, asked.stderr
+    answer = json.loads(asked.stdout)
+    spans = spans_of(data, answer["id"])
+    assert {span["trace"] for span in spans} == {answer["trace"]}
+    assert {(span["kind"], span["name"]) for span in spans} >= {
+        ("router", "request"), ("router", "session"), ("router", "admission"), ("router", "attempt"),
+        ("prefill", "queue"), ("prefill", "chunk"), ("prefill", "hop"), ("prefill", "store"),
+        ("mempool", "pool.fetch"), ("mempool", "pool.store"), ("expert", "expert"),
+        ("decode", "transfer"), ("decode", "step"), ("decode", "hop"),
+    }  # fmt: skip
+    for word in ("admission", "chunk", "step", "hop x", "expert x", "█"):
+        assert word in asked.stderr, "the waterfall"
+    listed = xpod("trace", data=data)
+    assert listed.stdout.splitlines()[1].startswith(answer["id"])
+
+
+def test_a_trace_shows_the_death_of_a_worker_and_the_attempt_after_it(data: Path) -> None:
+    url, context = status(data)["endpoints"][0], TraceContext(new_trace(), new_span(), sampled=True)
+    body = {"prompt": PROMPT, "max_tokens": 400, "temperature": 0, "ignore_eos": True, "stream": True}
+    with (
+        httpx.Client(base_url=url, timeout=60, trust_env=False) as http,
+        http.stream("POST", "/v1/completions", json=body, headers={HEADER: context.header}) as answer,
+    ):
+        events = answer.iter_lines()
+        for _ in range(20):
+            next(events)
+        [victim] = [
+            span["member"]
+            for span in spans_of(data, context.trace)
+            if span["name"] == "decode" and span["end_ns"] is None
+        ]
+        assert xpod("kill", victim, data=data).returncode == 0
+        assert [line for line in events if line][-1] == "data: [DONE]"
+    spans = spans_of(data, context.trace)
+    lost, kept = (
+        span for span in spans if span["name"] == "attempt" and span["attributes"]["kind"] == "decode"
+    )
+    assert (lost["attributes"]["worker"], victim in lost["error"]) == (victim, True)
+    assert (kept["attributes"]["worker"] != victim, kept["error"]) == (True, None)
+    [recovery] = [span for span in spans if span["name"] == "recovery"]
+    assert lost["end_ns"] <= recovery["start_ns"] < recovery["end_ns"] <= kept["end_ns"]
+    [decode] = [span for span in spans if span["name"] == "decode"]
+    assert (decode["parent"], decode["member"]) == (kept["span"], kept["attributes"]["worker"])
 
 
 def test_a_drained_worker_hands_over_and_comes_back_under_a_stream(data: Path) -> None:

@@ -10,6 +10,7 @@ from xpod_runtime.actor import Actor
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.handlers import handles
 from xpod_runtime.process import main
+from xpod_runtime.span_names import POOL_FETCH
 from xpod_runtime.supervision import ChildSpec
 
 
@@ -33,7 +34,8 @@ class Example(Actor):
 
     @handles(FetchBlocks)
     async def on_fetch(self, message: FetchBlocks) -> Message:
-        return Ack(str(len(message.names)))
+        with self.tracer.span(POOL_FETCH):
+            return Ack(str(len(message.names)))
 
 
 if __name__ == "__main__":

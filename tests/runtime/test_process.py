@@ -14,24 +14,26 @@ import pytest_asyncio
 
 import xpod_proto
 import xpod_runtime
+from runtime.otlp_collector import collector
 from xpod_proto import Ack, Down, FetchBlocks, Hello, subjects
 from xpod_runtime.broker import free_ports
 from xpod_runtime.nats_bus import NatsBus
 from xpod_runtime.testing import LIMIT, Recorder
+from xpod_runtime.trace_context import TraceContext, within
 
 SCRIPT = Path(__file__).with_name("service_example.py")
 ROOTS = [str(Path(str(package.__file__)).parent.parent) for package in (xpod_proto, xpod_runtime)]
 Process = asyncio.subprocess.Process
 
 
-async def spawn(*argv: str) -> Process:
+async def spawn(*argv: str, **variables: str) -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         str(SCRIPT),
         *argv,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(ROOTS), **variables},
     )
 
 
@@ -102,3 +104,28 @@ async def test_help() -> None:
     output, _ = await process.communicate()
     assert process.returncode == 0
     assert b"--nats-url" in output
+
+
+async def test_it_exports_what_it_did_for_whom(nats_url: str, eye: NatsBus) -> None:
+    context = TraceContext("1" * 32, "2" * 16, sampled=True)
+    hellos = Recorder()
+    await eye.subscribe(subjects.hello("traced"), hellos)
+    await eye.flush()
+    with collector() as (url, came):
+        process = await spawn(
+            "--pod", "traced", "--id", "m1", "--nats-url", nats_url, OTEL_EXPORTER_OTLP_ENDPOINT=url
+        )
+        await hellos.wait(2)
+        with within(context):
+            await eye.request(subjects.mailbox("traced", "mempool", "m1"), FetchBlocks(()), timeout=LIMIT)
+        process.send_signal(signal.SIGTERM)
+        assert await outcome(process) == (0, [])
+        [resource] = (await asyncio.to_thread(came.get, timeout=LIMIT)).resource_spans
+    told = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert (told["service.name"], told["service.instance.id"]) == ("xpod-mempool", "m1")
+    [span] = resource.scope_spans[0].spans
+    assert (span.name, span.trace_id.hex(), span.parent_span_id.hex()) == (
+        "pool.fetch",
+        context.trace,
+        context.span,
+    )

@@ -200,7 +200,7 @@ class Engine:
             parts = micro_batches([work.count for work in works], self.micro_batches, self.micro_batch_tokens)
             full = [(self.sequences[work.id], self._became_full(work)) for work in works]
             began = time.monotonic()
-            with self._exports(full, ends) as exports, self._traces.step(works, sequences):
+            with self._traces.step(works, sequences), self._exports(full, ends) as exports:
                 sampled = await self._compute.run(
                     self._compute_step, [segments[part] for part in parts], ends, exports
                 )

@@ -61,6 +61,7 @@ class SequenceTrace:
 
     def leaves(self, generated: int) -> None:
         """It takes part in no more steps."""
+        self._waits.end()
         self._task.set(generated=generated)
         if not self._stores:
             self._task.end()

@@ -13,7 +13,7 @@ from xpod.attention.sequence import Sequence as Running
 from xpod_policy.batch import Work
 from xpod_policy.step_sampling import StepSampling
 from xpod_runtime import span_names as names
-from xpod_runtime.trace_context import TraceContext, new_span
+from xpod_runtime.trace_context import TraceContext, new_span, within
 from xpod_runtime.tracing import Tracer, now_ns
 
 
@@ -31,7 +31,7 @@ class StepTraces:
 
     @contextmanager
     def step(self, works: Sequence[Work], sequences: Sequence[Running]) -> Iterator[None]:
-        """While it lasts, the step is computed."""
+        """While it lasts, the step is computed; what is begun for all of its sequences is for the first one's trace."""
         traced = [
             (work, context)
             for work, sequence in zip(works, sequences, strict=True)
@@ -46,7 +46,8 @@ class StepTraces:
         begin, error = now_ns(), ""
         self.hops.within = next(iter(details.values()), None)
         try:
-            yield
+            with within(traced[0][1]):
+                yield
         except BaseException as failure:
             error = f"{type(failure).__name__}: {failure}"
             raise

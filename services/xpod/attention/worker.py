@@ -379,7 +379,6 @@ class Worker(Service):
     async def on_cancel(self, message: CancelSession) -> None:
         sequence = self.engine.sequences.get(message.session)
         if sequence is not None and sequence.epoch <= message.epoch:
-            sequence.trace.fails("cancelled")
             self.engine.close(message.session)
             self.wake.set()
 

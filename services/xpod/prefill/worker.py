@@ -241,7 +241,7 @@ class Prefill(Worker):
         waiting = self._waiting.get(message.session)
         if waiting is not None and waiting.epoch <= message.epoch:
             del self._waiting[message.session]
-            waiting.trace.fails("cancelled")
+            waiting.trace.leaves(0)
         await super().on_cancel(message)
         if not self.engine.wanted(message.session):
             self._stores.pop(message.session, None)

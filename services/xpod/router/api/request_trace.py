@@ -121,12 +121,15 @@ class Traced:
             await send(message)
 
         token = _request.set(request)
-        error = "the client left, or the router"
+        error = "cancelled"
         try:
             with within(span.context):
                 await self._app(scope, receive, tagged)
             span.set({"http.response.status_code": status})
             error = f"HTTP {status}" if status >= 400 else ""
+        except Exception as failure:
+            error = f"{type(failure).__name__}: {failure}"
+            raise
         finally:
             _request.reset(token)
             request.end(error)
