@@ -18,7 +18,7 @@ import structlog
 from xpod_proto import SpanRecord
 from xpod_runtime import span_names as names
 from xpod_runtime.config import ServiceConfig
-from xpod_runtime.tracing import Tracer
+from xpod_runtime.tracing import PRIVATE, Tracer
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -97,7 +97,7 @@ def readable(span: SpanRecord, resource: Any) -> ReadableSpan:
         context=_context(span, span.span),
         parent=_context(span, span.parent) if span.parent else None,
         resource=resource,
-        attributes=dict(map(_attribute, span.attributes.items())),
+        attributes=dict(_attribute(*item) for item in span.attributes.items() if item[0] != PRIVATE),
         kind=_kind(span.name),
         status=Status(StatusCode.ERROR, span.error) if span.error else Status(),
         start_time=span.start,
@@ -120,9 +120,8 @@ def _kind(name: str) -> Any:
     return SpanKind.CLIENT if name in CLIENTS else SpanKind.INTERNAL
 
 
-def _attribute(item: tuple[str, Any]) -> tuple[str, Any]:
+def _attribute(name: str, value: Any) -> tuple[str, Any]:
     """OpenTelemetry's own names have dots; the others are xpod's."""
-    name, value = item
     if name in LISTS:
         return name, tuple(str(value).split(","))
     return (name if "." in name else f"xpod.{name}"), value

@@ -26,6 +26,8 @@ MOST_OPEN = 16384
 """Spans under way that are told; those beyond are told when they end."""
 MOST_TEXT = 300
 """Characters of a value; the rest is left out."""
+PRIVATE = "tenant"
+"""The attribute that says whose request it is; who asks for spans is not told it, nor is a collector."""
 _record = maker_of(SpanRecord)
 
 

@@ -38,7 +38,7 @@ def test_what_ends_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
         with otlp.exporting(tracer, CONFIG, {"OTEL_EXPORTER_OTLP_ENDPOINT": url}):
             root = tracer.root(names.REQUEST, CALLER, 0.0)
-            root.set({"gen_ai.response.finish_reasons": "stop,length"}, session="s1")
+            root.set({"gen_ai.response.finish_reasons": "stop,length"}, session="s1", tenant="t")
             tracer.begin(names.ATTEMPT, root.context, worker="decode-0").end("decode-0 is down")
             root.end()
             tracer.begin(names.SESSION, CALLER._replace(sampled=False)).end()

@@ -39,10 +39,10 @@ class StepTraces:
         ]
         if not traced:
             yield
-            self.hops.take_faults()  # of nobody's
             return
         seen = self._sampling.choose([work.id for work, context in traced if context.sampled])
         details = {work.id: context._replace(span=new_span()) for work, context in traced if work.id == seen}
+        self.hops.take_faults()  # of steps that nobody traces
         begin, error = now_ns(), ""
         self.hops.within = next(iter(details.values()), None)
         try:

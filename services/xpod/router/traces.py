@@ -17,14 +17,13 @@ from xpod_proto import Message, ReadTrace, SpanRecord, TraceSpans
 from xpod_runtime import span_names as names
 from xpod_runtime.bus import Bus
 from xpod_runtime.errors import XpodError
-from xpod_runtime.tracing import Tracer, now_ns
+from xpod_runtime.tracing import PRIVATE, Tracer, now_ns
 
 log = structlog.get_logger(__name__)
 ANSWER_SECONDS = 1.0
+MOST_REQUESTS = 1000
 KNOW_SESSIONS = ("router", "prefill", "decode")
 ALL_KINDS = (*KNOW_SESSIONS, "expert", "mempool")
-PRIVATE = "tenant"
-"""The attribute that says whose request it is; nobody is told it."""
 _TRACE = re.compile(r"[0-9a-f]{32}")
 _SESSION = re.compile(r"(?:[A-Za-z]+[-_])?(s[0-9a-f]{24}(?:x\d+)?)")
 Json = dict[str, Any]
@@ -65,7 +64,8 @@ class Traces:
     async def newest(self, most: int, tenant: str) -> list[Json]:
         """The first spans of the newest requests of all routers, the newest first."""
         told = _Told()
-        await self._ask_all(("router",), ReadTrace(self._router, name=names.REQUEST, most=most), told)
+        asked = most if not tenant else MOST_REQUESTS  # others' are among them
+        await self._ask_all(("router",), ReadTrace(self._router, name=names.REQUEST, most=asked), told)
         spans = [span for span in told.sorted() if not tenant or told.owners[span["span"]] == tenant]
         return spans[::-1][:most]
 

@@ -41,7 +41,7 @@ def draw(console: Console, answer: Json, *, everything: bool = False) -> None:
         _print(console, _text(one, layout))
         if one.why:
             indent = " " * (len(one.guide) + 2)
-            _print(console, Text(f"{indent}{one.why}", FAILED if not one.node.adopted else RECOVERED))
+            _print(console, Text(f"{indent}{one.why}", _style(one.node)))
 
 
 def folded(roots: list[Node]) -> list[Node]:
@@ -85,14 +85,19 @@ def request_line(span: Span) -> str:
     return f"{name}: {', '.join(part for part in parts if part)}"
 
 
+def _style(node: Node) -> str:
+    if node.name in RECOVERIES or node.adopted:
+        return RECOVERED
+    return FAILED if any(span.error for span in node.spans) else STYLES.get(node.spans[0].kind, "")
+
+
 def _text(line: Line, layout: Columns) -> Text:
-    node = line.node
-    failed = any(span.error for span in node.spans)
-    recovered = node.name in RECOVERIES or node.adopted
-    style = FAILED if failed else RECOVERED if recovered else STYLES.get(node.spans[0].kind, "")
+    style = _style(line.node)
     text = Text()
     text.append(line.guide[: layout.name], "bright_black")
-    text.append(_fit(line.label, layout.name - len(line.guide)), style if failed or recovered else "")
+    text.append(
+        _fit(line.label, layout.name - len(line.guide)), style if style in {FAILED, RECOVERED} else ""
+    )
     text.append(_fit(line.member, layout.member), "bright_black")
     if layout.start:
         text.append(line.start.rjust(layout.start), "bright_black")

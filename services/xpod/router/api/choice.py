@@ -67,14 +67,6 @@ class Choice:
         self._length = 0
         self._live = True
 
-    @property
-    def session_id(self) -> str:
-        return self.session.id
-
-    @property
-    def recoveries(self) -> int:
-        return self.session.recoveries
-
     async def run(self, emit: Emit) -> None:
         """Emit every piece up to the finish. Raises SessionError; never returns without a finish."""
         async for output in self.session:

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xpod.router.api.affinity import tenant_name
+from xpod.router.api.choice import Choice
 from xpod.router.api.metrics import Meter
 from xpod_proto.messages import Value
 from xpod_runtime import span_names as names
 from xpod_runtime.trace_context import HEADER, TraceContext, within
-from xpod_runtime.tracing import NOTHING, LiveSpan, Tracer
+from xpod_runtime.tracing import NOTHING, PRIVATE, LiveSpan, Tracer
 
 TRACED = "/v1/"
 """What generates lies below; a request that opens no session is not told of."""
@@ -32,19 +32,6 @@ class Sampling:
 
     tracer: Tracer
     fraction: float
-
-
-class Measured(Protocol):
-    """A choice, as far as its trace tells of it."""
-
-    @property
-    def meter(self) -> Meter: ...
-
-    @property
-    def session_id(self) -> str: ...
-
-    @property
-    def recoveries(self) -> int: ...
 
 
 class RequestTrace:
@@ -60,12 +47,12 @@ class RequestTrace:
             end = self._span.start + self._span.elapsed
             self._tracer.note(names.PREPARE, self._span.context, self._span.start, end)
 
-    def opened(self, choices: Sequence[Measured], model: str, prompt_tokens: int) -> None:
+    def opened(self, choices: Sequence[Choice], model: str, prompt_tokens: int) -> None:
         """There are sessions now."""
         self._opened = True
         self._span.set(
             {"gen_ai.request.model": model, "gen_ai.usage.input_tokens": prompt_tokens},
-            session=choices[0].session_id,
+            session=choices[0].session.id,
             choices=len(choices),
         )
 
@@ -73,10 +60,10 @@ class RequestTrace:
         """As its client knows it."""
         self._span.set({"gen_ai.response.id": id})
 
-    def measured(self, choices: Sequence[Measured]) -> None:
+    def measured(self, choices: Sequence[Choice]) -> None:
         """The choices are over."""
         if choices:
-            recoveries = sum(choice.recoveries for choice in choices)
+            recoveries = sum(choice.session.recoveries for choice in choices)
             self._span.set(_figures([choice.meter for choice in choices]), recoveries=recoveries)
 
     def end(self, error: str) -> None:
@@ -141,7 +128,7 @@ def _attributes(scope: Scope) -> dict[str, Value]:
     if path in OPERATIONS:
         told["gen_ai.operation.name"] = OPERATIONS[path]
     if tenant := tenant_name(scope):
-        told["tenant"] = tenant
+        told[PRIVATE] = tenant
     return told
 
 
