@@ -113,8 +113,12 @@ def test_prometheus_asks_the_routers_of_compose_and_the_ports_are_this_machines_
     [job] = yaml.safe_load((SERVICES / "prometheus.yml").read_text())["scrape_configs"]
     asked = {each["url"].split("/")[2].split(":")[0] for each in job["http_sd_configs"]}
     assert asked == {name for name in services if name.startswith("router-")}
-    for name in ("prometheus", "grafana"):
-        assert services[name]["profiles"] == ["observability"]
+    for name, profile in (
+        ("prometheus", "observability"),
+        ("grafana", "observability"),
+        ("jaeger", "tracing"),
+    ):
+        assert services[name]["profiles"] == [profile]
         assert all(port.startswith("127.0.0.1:") for port in services[name]["ports"])
 
 

@@ -148,7 +148,7 @@ class Prefill(Worker):
         sequence = sequence_of(task, self.root, self.config.caching)
         self.engine.check(sequence, len(sequence.prompt))
         sequence.trace = SequenceTrace(
-            self.tracer, names.PREFILL, session=session, epoch=task.epoch, known=len(prompt)
+            self.tracer, names.PREFILL, session=session, epoch=task.epoch, known=sequence.known
         )
         sequence.trace.waits()
         self._waiting[sequence.id] = sequence
