@@ -14,8 +14,8 @@ from starlette.responses import Response
 from xpod.router.api import prompts
 from xpod.router.api.affinity import affinity_of, tenant_of
 from xpod.router.api.answering import answer
+from xpod.router.api.body import router
 from xpod.router.api.context import Api
-from xpod.router.api.errors import ErrorBody
 from xpod.router.api.generation import Ask
 from xpod.router.api.grammar import grammar_of
 from xpod.router.api.idempotency import Key
@@ -25,7 +25,6 @@ from xpod.router.api.resume import HEADER, Place
 from xpod.router.api.sampling import check
 from xpod.router.api.tools import chat_grammar_of
 
-ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 _STREAM = {
     "content": {"application/json": {}, "text/event-stream": {}},
     "description": "An answer, or its chunks",
@@ -33,7 +32,7 @@ _STREAM = {
 
 
 def completion_routes(api: Api) -> APIRouter:
-    routes = APIRouter(prefix="/v1", responses=ERRORS)
+    routes = router("/v1")
 
     @routes.post("/chat/completions", responses={200: _STREAM})
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
@@ -41,7 +40,7 @@ def completion_routes(api: Api) -> APIRouter:
         api.served(body.model)
         check(body, api.engine.vocab_size)
         grammar = await chat_grammar_of(body, api.text)
-        prompt = await prompts.of_chat(body, api.text)
+        prompt = await prompts.of_chat(body, api)
         ask = _ask(api, body, [prompt], arrived, http)
         ask = replace(ask, grammar=grammar, calls=bool(body.offered))
         return await answer(http, ask, ChatReply(body, api.text))
@@ -52,7 +51,7 @@ def completion_routes(api: Api) -> APIRouter:
         api.served(body.model)
         check(body, api.engine.vocab_size)
         grammar = await grammar_of(body)
-        each = await prompts.of_completion(body, api.text, api.engine.vocab_size)
+        each = await prompts.of_completion(body, api)
         echoes = [prompt.echo for prompt in each for _ in range(body.n)]
         ask = replace(_ask(api, body, each, arrived, http), grammar=grammar)
         return await answer(http, ask, CompletionReply(body, api.text, echoes))

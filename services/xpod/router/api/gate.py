@@ -5,7 +5,9 @@ Knows: ASGI. Does not know: any route, except which paths need no key.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import re
 import secrets
 
 import structlog
@@ -17,6 +19,10 @@ from xpod.router.api.errors import ApiError, internal
 from xpod.router.api.operation_routes import OPEN_PATHS
 from xpod.router.api.settings import ApiSettings
 
+UNREAD = {"Connection": "close"}
+"""Nobody reads the rest of the body, so nothing can come after it."""
+SLOWEST_BYTES = 1 << 19
+REQUEST_ID = re.compile(r"[!-~]{1,128}")
 log = structlog.get_logger("xpod.router.api")
 
 
@@ -33,7 +39,9 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        request_id = headers.get("x-request-id") or secrets.token_hex(16)
+        request_id = headers.get("x-request-id", "")
+        if not REQUEST_ID.fullmatch(request_id):
+            request_id = secrets.token_hex(16)
         began = False
 
         async def tagged(message: Message) -> None:
@@ -75,12 +83,23 @@ class Gate:
         return next((key for key in self._keys if hmac.compare_digest(given, key)), None)
 
     def _limited(self, receive: Receive) -> Receive:
-        size = 0
+        """The body, if it is small enough and comes in time; then whatever comes after it."""
+        loop = asyncio.get_running_loop()
+        began, size, more = loop.time(), 0, True
 
         async def counted() -> Message:
-            nonlocal size
-            message = await receive()
+            nonlocal size, more
+            seconds = self._settings.body_seconds * (1 + size / SLOWEST_BYTES)
+            try:
+                async with asyncio.timeout_at(began + seconds if more else None):
+                    message = await receive()
+            except TimeoutError:
+                late = f"the body was not there after {seconds:g} s"
+                raise ApiError(
+                    408, late, kind="timeout_error", code="request_timeout", headers=UNREAD
+                ) from None
             size += len(message.get("body", b""))
+            more = message.get("more_body", False)
             if size > self._settings.max_body_bytes:
                 raise self._too_large()
             return message
@@ -89,4 +108,4 @@ class Gate:
 
     def _too_large(self) -> ApiError:
         limit = self._settings.max_body_bytes
-        return ApiError(413, f"the body is larger than {limit} bytes", code="body_too_large")
+        return ApiError(413, f"the body is larger than {limit} bytes", code="body_too_large", headers=UNREAD)

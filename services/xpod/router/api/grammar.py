@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from xpod.router.api.errors import bad_request
-from xpod.router.api.strict import Strict, Utf8
+from xpod.router.api.strict import JsonObject, Several, Strict, Utf8
 from xpod_model.errors import GrammarError
 from xpod_model.grammar import of_choice, of_json, of_lark, of_regex
 
-Schema = dict[str, Any] | bool
+Schema = JsonObject | bool
 CODE = "bad_grammar"
 ANY_OBJECT: Schema = {"type": "object"}
 
@@ -74,7 +74,7 @@ class StructuredOutputs(Strict):
     json_: Annotated[Schema | None, Field(alias="json")] = None
     json_object: bool | None = None
     regex: Utf8 | None = None
-    choice: Annotated[list[Annotated[Utf8, Field(min_length=1)]], Field(min_length=1)] | None = None
+    choice: Annotated[Several[Annotated[Utf8, Field(min_length=1)]], Field(min_length=1)] | None = None
     grammar_: Annotated[Utf8 | None, Field(alias="grammar")] = None
 
     def grammar(self) -> str:

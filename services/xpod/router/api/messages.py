@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from xpod.router.api.strict import Inconsistent, Strict, Utf8
+from xpod.router.api.strict import Inconsistent, Several, Strict, Utf8
 
 _OTHERS: dict[str, tuple[Any, ...]] = dict.fromkeys(("audio", "function_call", "refusal"), ()) | {
     "annotations": ([],)
@@ -72,9 +72,9 @@ class ChatMessage(Strict):
 
     neutral = _OTHERS
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Utf8 | list[TextPart] | None = None
+    content: Utf8 | Several[TextPart] | None = None
     name: Utf8 | None = None
-    tool_calls: list[ToolCall] = []
+    tool_calls: Several[ToolCall] = []
     tool_call_id: Utf8 | None = None
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
-from xpod.router.api.completion_routes import ERRORS
+from xpod.router.api.body import router
 from xpod.router.api.context import Api
 from xpod.router.api.engine_protocol import NotReady
 from xpod.router.api.errors import of_engine
@@ -24,7 +24,7 @@ OPEN_PATHS = frozenset(
 
 
 def operation_routes(api: Api) -> APIRouter:
-    routes = APIRouter(responses=ERRORS)
+    routes = router()
 
     @routes.get("/health")
     async def health() -> dict[str, str]:

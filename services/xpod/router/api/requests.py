@@ -14,14 +14,15 @@ from pydantic import Field
 
 from xpod.router.api.grammar import Guided
 from xpod.router.api.messages import ChatMessage
-from xpod.router.api.strict import Strict, Utf8
+from xpod.router.api.strict import JsonObject, Several, Strict, Utf8, few
 from xpod.router.api.tools import Tools
 
 StopText = Annotated[Utf8, Field(min_length=1)]
-StopTexts = Annotated[list[StopText], Field(max_length=16)]
+StopTexts = Annotated[Several[StopText], Field(max_length=16)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 CacheSalt = Annotated[Utf8, Field(min_length=1, max_length=256)]
+Name = Annotated[Utf8, Field(max_length=1024)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
 # Parameters that others have and this API has not: harmless at these values (or null), refused at any other.
@@ -87,7 +88,7 @@ class GenerationRequest(Guided, ABC):
     """What both completion endpoints share."""
 
     neutral = _NEUTRAL
-    model: str | None = None
+    model: Utf8 | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=128)] = 1
@@ -96,12 +97,12 @@ class GenerationRequest(Guided, ABC):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
-    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias] = {}
+    logit_bias: Annotated[dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias], few()] = {}
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: StopText | StopTexts | None = None
-    stop_token_ids: list[TokenId] = []
-    user: Utf8 | None = None
-    prompt_cache_key: Utf8 | None = None
+    stop_token_ids: Several[TokenId] = []
+    user: Name | None = None
+    prompt_cache_key: Name | None = None
     cache_salt: CacheSalt | None = None
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 0
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] = 0
@@ -129,7 +130,7 @@ class GenerationRequest(Guided, ABC):
 class CompletionRequest(GenerationRequest):
     """The body of /v1/completions."""
 
-    prompt: Utf8 | list[TokenId] | list[Utf8] | list[list[TokenId]]
+    prompt: Utf8 | Several[TokenId] | Several[Utf8] | Several[Several[TokenId]]
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool = False
 
@@ -141,11 +142,11 @@ class CompletionRequest(GenerationRequest):
 class ChatRequest(GenerationRequest, Tools):
     """The body of /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[Several[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    chat_template_kwargs: dict[str, Any] = {}
+    chat_template_kwargs: JsonObject = {}
 
     @property
     def alternatives(self) -> int:

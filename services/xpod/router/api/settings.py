@@ -19,6 +19,8 @@ class ApiSettings:
     sampling_defaults: Mapping[str, float] = field(default_factory=dict)
     """Temperature and the like for requests that do not say."""
     max_body_bytes: int = 16 << 20
+    body_seconds: float = 30.0
+    """A body may take so long, and as long again for each half megabyte."""
     keep_alive: float = 5.0
     max_choices: int = 1024
 

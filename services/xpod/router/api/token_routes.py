@@ -5,44 +5,47 @@ Knows: their bodies. Does not know: generation.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import Field
 
-from xpod.router.api.completion_routes import ERRORS
+from xpod.router.api.body import router
 from xpod.router.api.context import Api
 from xpod.router.api.errors import bad_request
 from xpod.router.api.messages import ChatMessage
 from xpod.router.api.prompts import encode, render
 from xpod.router.api.requests import TokenId
 from xpod.router.api.sampling import check_tokens
-from xpod.router.api.strict import Strict, Utf8
+from xpod.router.api.strict import JsonObject, Several, Strict, Utf8
 from xpod.router.api.tools import Tool, for_template
+
+MOST_CHARACTERS = 1 << 21
+"""Of a text that need not fit into the context: some seconds of work."""
 
 
 class TokenizeRequest(Strict):
     """Either `prompt` or `messages`; special tokens are added to the first, the template brings those of the second."""
 
-    model: str | None = None
+    model: Utf8 | None = None
     prompt: Utf8 | None = None
-    messages: list[ChatMessage] | None = Field(default=None, min_length=1)
+    messages: Annotated[Several[ChatMessage], Field(min_length=1)] | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool = True
     return_token_strs: bool = False
-    chat_template_kwargs: dict[str, Any] = {}
-    tools: list[Tool] = []
+    chat_template_kwargs: JsonObject = {}
+    tools: Several[Tool] = []
 
 
 class DetokenizeRequest(Strict):
     """Token ids to text."""
 
-    model: str | None = None
-    tokens: list[TokenId]
+    model: Utf8 | None = None
+    tokens: Several[TokenId]
 
 
 def token_routes(api: Api) -> APIRouter:
-    routes = APIRouter(responses=ERRORS)
+    routes = router()
 
     @routes.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
@@ -66,12 +69,14 @@ async def _encode(api: Api, body: TokenizeRequest) -> list[int]:
     if (body.prompt is None) == (body.messages is None):
         raise bad_request("send either prompt or messages", "prompt")
     if body.prompt is not None:
-        return await encode(api.text, body.prompt, add_special=special is not False)
-    content = render(
+        if len(body.prompt) > MOST_CHARACTERS:
+            raise bad_request(f"prompt: more than {MOST_CHARACTERS} characters", "prompt")
+        return await encode(api.text, body.prompt, add_special=special is not False, param="prompt")
+    content = await render(
         body.messages or [],
         api.text,
         body.add_generation_prompt,
         body.chat_template_kwargs,
         for_template(tool.function for tool in body.tools),
     )
-    return await encode(api.text, content, add_special=special is True)
+    return await encode(api.text, content, add_special=special is True, param="messages")

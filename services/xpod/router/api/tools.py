@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from xpod.router.api.errors import bad_request
 from xpod.router.api.grammar import Guided, Schema, TextFormat, grammar_of, made
-from xpod.router.api.strict import Inconsistent, Strict, Utf8
+from xpod.router.api.strict import Inconsistent, JsonObject, Several, Strict, Utf8
 from xpod.router.api.text_protocol import Text
 from xpod.router.api.tool_calls import CLOSE, OPEN
 from xpod_model.grammar import COMPACT, of_lark
@@ -30,7 +30,7 @@ class Function(Strict):
 
     name: FunctionName
     description: Utf8 | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
     strict: bool | None = None
 
 
@@ -57,7 +57,7 @@ class NamedTool(Strict):
 class Tools(Guided):
     """The parameters of requests that offer tools."""
 
-    tools: list[Tool] = []
+    tools: Several[Tool] = []
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool = True
 
