@@ -123,3 +123,14 @@ async def test_the_refusal_of_a_large_body_comes_before_its_end() -> None:
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "body_too_large"
             writer.close()
             await writer.wait_closed()
+
+
+async def test_every_route_reads_its_body_so() -> None:
+    transport = httpx.ASGITransport(app_of(FakeEngine()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
+        paths = (await http.get("/openapi.json")).json()["paths"]
+        with_body = [path for path, methods in paths.items() if "requestBody" in methods.get("post", {})]
+        assert len(with_body) >= 4
+        for path in with_body:
+            answer = await http.post(path, content=b'{"twice":1,"twice":2}')
+            assert answer.json()["error"]["message"] == "'twice' is there twice", path
