@@ -19,6 +19,7 @@ from xpod.router.api.engine_protocol import Engine
 from xpod.router.api.errors import ApiError
 from xpod.router.api.gate import Gate
 from xpod.router.api.metrics import Metrics
+from xpod.router.api.openapi import describe
 from xpod.router.api.operation_routes import operation_routes
 from xpod.router.api.refusals import of_validation
 from xpod.router.api.settings import ApiSettings
@@ -44,6 +45,7 @@ def make_app(
         app.include_router(routes)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
+    app.openapi = describe(app)  # type: ignore[method-assign]
     app.add_middleware(Gate, settings=settings)
     return app
 

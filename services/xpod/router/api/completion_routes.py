@@ -9,11 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from xpod.router.api import prompts
 from xpod.router.api.affinity import affinity_of, tenant_of
 from xpod.router.api.answering import answer
+from xpod.router.api.answers import ChatCompletion, Completion, Model, ModelList
 from xpod.router.api.body import router
 from xpod.router.api.context import Api
 from xpod.router.api.generation import Ask
@@ -25,17 +27,13 @@ from xpod.router.api.resume import HEADER, Place
 from xpod.router.api.sampling import check
 from xpod.router.api.tools import chat_grammar_of
 
-_STREAM = {
-    "content": {"application/json": {}, "text/event-stream": {}},
-    "description": "An answer, or its chunks",
-}
-
 
 def completion_routes(api: Api) -> APIRouter:
     routes = router("/v1")
 
-    @routes.post("/chat/completions", responses={200: _STREAM})
+    @routes.post("/chat/completions", responses=_whole(ChatCompletion))
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
+        """The assistant's next turn in a conversation."""
         arrived = api.metrics.clock()
         api.served(body.model)
         check(body, api.engine.vocab_size)
@@ -45,8 +43,9 @@ def completion_routes(api: Api) -> APIRouter:
         ask = replace(ask, grammar=grammar, calls=bool(body.offered))
         return await answer(http, ask, ChatReply(body, api.text))
 
-    @routes.post("/completions", responses={200: _STREAM})
+    @routes.post("/completions", responses=_whole(Completion))
     async def completions(body: CompletionRequest, http: Request) -> Response:
+        """What comes after a text."""
         arrived = api.metrics.clock()
         api.served(body.model)
         check(body, api.engine.vocab_size)
@@ -56,15 +55,22 @@ def completion_routes(api: Api) -> APIRouter:
         ask = replace(_ask(api, body, each, arrived, http), grammar=grammar)
         return await answer(http, ask, CompletionReply(body, api.text, echoes))
 
-    @routes.get("/models")
+    @routes.get("/models", responses={200: {"model": ModelList}})
     async def models() -> dict[str, Any]:
+        """The names that the model is served under."""
         return {"object": "list", "data": [_model(api, name) for name in api.model_names]}
 
-    @routes.get("/models/{name:path}")
+    @routes.get("/models/{name:path}", responses={200: {"model": Model}})
     async def model(name: str) -> dict[str, Any]:
+        """One of them."""
         return _model(api, api.served(name))
 
     return routes
+
+
+def _whole(answer: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The answer in one body; `openapi` tells of streams."""
+    return {200: {"model": answer, "description": "An answer, or its chunks"}}
 
 
 def _ask(api: Api, body: GenerationRequest, each: list[prompts.Prompt], arrived: float, http: Request) -> Ask:

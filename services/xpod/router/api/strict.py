@@ -8,7 +8,16 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 
 def _utf8(text: str) -> str:
@@ -49,6 +58,14 @@ def few(most: int = 4096) -> BeforeValidator:
     return BeforeValidator(checked)
 
 
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        name: schema[name] for name in ("title", "description", "default") if name in schema
+    }
+    rest = {name: value for name, value in schema.items() if name not in told}
+    return {"anyOf": [rest, {"type": "null"}], **told}
+
+
 class Unsupported(ValueError):
     """A parameter that others have and this API has not."""
 
@@ -68,8 +85,21 @@ class Inconsistent(ValueError):
 class Strict(BaseModel):
     """No coercion, no unknown names; null means absent."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Null means absent, so it is allowed wherever nothing is."""
+        told = handler(schema)
+        found = handler.resolve_ref_schema(told)
+        needed = found.get("required", [])
+        for name, each in found.get("properties", {}).items():
+            if name not in needed and {"type": "null"} not in each.get("anyOf", []):
+                found["properties"][name] = _or_null(each)
+        return told
 
     @model_validator(mode="before")
     @classmethod

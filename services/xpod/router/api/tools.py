@@ -31,6 +31,7 @@ class Function(Strict):
     name: FunctionName
     description: Utf8 | None = None
     parameters: JsonObject | None = None
+    """The JSON schema of its arguments, an object."""
     strict: bool | None = None
 
 
@@ -39,6 +40,7 @@ class Tool(Strict):
 
     type: Literal["function"]
     function: Function
+    """The function."""
 
 
 class FunctionOfName(Strict):
@@ -58,8 +60,11 @@ class Tools(Guided):
     """The parameters of requests that offer tools."""
 
     tools: Several[Tool] = []
+    """Functions that the model may call; for models whose chat template knows of them."""
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    """Whether it may (auto), has to (required, or one by name), or must not (none)."""
     parallel_tool_calls: bool = True
+    """May it make several calls in one answer?"""
 
     @model_validator(mode="after")
     def _consistent(self) -> Tools:
