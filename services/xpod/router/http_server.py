@@ -17,7 +17,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from xpod.router.connections import Connections, Guarded
-from xpod_runtime.errors import XpodError
+from xpod_runtime.addresses import is_loopback
+from xpod_runtime.errors import ConfigError, XpodError
 
 BACKLOG = 1024
 HANDSHAKE_SECONDS = 10.0
@@ -27,6 +28,15 @@ class PortTaken(XpodError):
     """The address cannot be listened on."""
 
     code = "port_taken"
+
+
+def refuse_open(host: str, closed: bool, insecure: bool) -> None:
+    """Raises ConfigError where other machines could ask without a key, and nobody has said that they may."""
+    if not (closed or insecure or is_loopback(host)):
+        raise ConfigError(
+            f"--host {host} is open to other machines, and there is no API key: xpod key add NAME and "
+            "--api-keys-file, or XPOD_API_KEY; --insecure where it may be open"
+        )
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -17,12 +17,13 @@ from xpod.router.brokers import Brokers
 from xpod.router.connections import Connections, raise_file_limit
 from xpod.router.counters import Counters
 from xpod.router.engine import RouterEngine
-from xpod.router.http_server import HttpServer, listen
+from xpod.router.http_server import HttpServer, listen, refuse_open
 from xpod.router.journal import LIFETIME, Journal
 from xpod.router.placing import Placing
 from xpod.router.pod_metrics import PodMetrics
 from xpod.router.prompt_tree import PromptTree
 from xpod.router.surroundings import Patience, Surroundings
+from xpod.router.tls import certificate_of
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.config import sampling_defaults
 from xpod_model.text import Text
@@ -48,6 +49,12 @@ class RouterConfig(ServiceConfig):
     ] = ""
     served_model_name: Annotated[str, Field(description="the model's name (default: its directory's)")] = ""
     api_key: Annotated[str, Field(description="keys that clients must use, with commas")] = ""
+    api_keys_file: Annotated[
+        str, Field(description="keys that clients must use, as `xpod key` keeps them")
+    ] = ""
+    insecure: Annotated[bool, Field(description="listen to other machines without any key")] = False
+    tls_cert: Annotated[str, Field(description="certificate (PEM, with its chain), for HTTPS")] = ""
+    tls_key: Annotated[str, Field(description="its key (PEM)")] = ""
     max_model_len: Annotated[int, Field(ge=0, description="tokens of prompt and output, 0: the model's")] = 0
     place_timeout: Annotated[
         float, Field(gt=0, description="seconds that a session waits for any worker")
@@ -92,6 +99,8 @@ class Router(Service):
 
     async def setup(self) -> None:
         config = self.config
+        refuse_open(config.host, bool(config.api_key or config.api_keys_file), config.insecure)
+        certificate = certificate_of(config.tls_cert, config.tls_key)
         listener = listen(config.host, config.port)
         directory = self._directory
         checkpoint = Checkpoint.open(directory)
@@ -138,16 +147,20 @@ class Router(Service):
         settings = ApiSettings(
             version=version("xpod"),
             api_key=config.api_key or None,
+            api_keys_file=Path(config.api_keys_file) if config.api_keys_file else None,
             sampling_defaults=sampling_defaults(directory),
             max_body_bytes=config.max_body_bytes,
         )
         self._text = Text.load(directory, apart=True)
         app = make_app(self.engine, self._text, settings, self.registry)
         port = listener.getsockname()[1]
-        self._url = config.advertise or "http://{}:{}".format(*listener.getsockname()[:2])
-        self.metrics_url = metrics_url(config.host, port)
+        scheme = "http" if certificate is None else "https"
+        self._url = config.advertise or "{}://{}:{}".format(scheme, *listener.getsockname()[:2])
+        self.metrics_url = metrics_url(config.host, port).replace("http", scheme, 1)
         connections = Connections(raise_file_limit(config.max_connections)).registered(self.registry)
-        self._server = HttpServer(app, connections)
+        self._server = HttpServer(app, connections, None if certificate is None else certificate.context)
+        if certificate is not None:
+            self.permanent("certificate", certificate.watch)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
 
     def detail(self) -> dict[str, Value]:

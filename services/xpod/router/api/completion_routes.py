@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from xpod.router.api import prompts
 from xpod.router.api.affinity import affinity_of, tenant_of
+from xpod.router.api.allowance import allowance_of
 from xpod.router.api.answering import answer
 from xpod.router.api.answers import ChatCompletion, Completion, Model, ModelList
 from xpod.router.api.body import router
@@ -75,7 +76,8 @@ def _whole(answer: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 
 def _ask(api: Api, body: GenerationRequest, each: list[prompts.Prompt], arrived: float, http: Request) -> Ask:
     place, key = Place.of(http.headers.get(HEADER)), Key.of(http.headers)
-    return Ask(api, body, each, arrived, place, key, affinity_of(body, tenant_of(http.scope)))
+    affinity = affinity_of(body, tenant_of(http.scope))
+    return Ask(api, body, each, arrived, place, key, affinity, allowance=allowance_of(http.scope))
 
 
 def _model(api: Api, name: str) -> dict[str, Any]:

@@ -6,16 +6,18 @@ Knows: ASGI. Does not know: any route, except which paths need no key.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
 import secrets
+from contextlib import nullcontext
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xpod.router.api.affinity import admit_as
+from xpod.router.api.allowance import Allowance, allow
 from xpod.router.api.errors import ApiError, internal
+from xpod.router.api.keys import Keys
 from xpod.router.api.operation_routes import OPEN_PATHS
 from xpod.router.api.settings import ApiSettings
 
@@ -32,7 +34,7 @@ class Gate:
     def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
         self._app = app
         self._settings = settings
-        self._keys = [key.encode() for key in settings.api_keys]
+        self._keys = Keys(settings.api_keys, settings.api_keys_file)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,17 +45,21 @@ class Gate:
         if not REQUEST_ID.fullmatch(request_id):
             request_id = secrets.token_hex(16)
         began = False
+        allowance: Allowance | None = None
 
         async def tagged(message: Message) -> None:
             nonlocal began
             if message["type"] == "http.response.start":
                 began = True
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                told = MutableHeaders(scope=message)
+                told["x-request-id"] = request_id
+                told.update({} if allowance is None else allowance.headers())
             await send(message)
 
         try:
-            self._admit(scope, headers)
-            await self._app(scope, self._limited(receive), tagged)
+            allowance = self._admit(scope, headers)
+            with nullcontext() if allowance is None else allowance.while_open():
+                await self._app(scope, self._limited(receive), tagged)
         except ApiError as refusal:
             await refusal.response()(scope, receive, tagged)
         except Exception:
@@ -62,25 +68,27 @@ class Gate:
                 raise
             await internal().response()(scope, receive, tagged)
 
-    def _admit(self, scope: Scope, headers: Headers) -> None:
-        if self._keys and scope["path"] not in OPEN_PATHS:
+    def _admit(self, scope: Scope, headers: Headers) -> Allowance | None:
+        """What bounds the request, if anything does. Raises ApiError."""
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > self._settings.max_body_bytes:
+            raise self._too_large()
+        if self._keys.needed and scope["path"] not in OPEN_PATHS:
             scheme, _, given = headers.get("authorization", "").partition(" ")
-            key = self._key(given.strip().encode()) if scheme.lower() == "bearer" else None
-            if key is None:
+            holder = self._keys.find(given.strip()) if scheme.lower() == "bearer" else None
+            if holder is None:
                 wrong = "the API key is wrong" if given else "an API key is needed: Authorization: Bearer KEY"
                 challenge = {"WWW-Authenticate": "Bearer"}
                 raise ApiError(
                     401, wrong, kind="authentication_error", code="invalid_api_key", headers=challenge
                 )
-            if len(self._keys) > 1:
-                admit_as(scope, key)
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._settings.max_body_bytes:
-            raise self._too_large()
-
-    def _key(self, given: bytes) -> bytes | None:
-        """Which of our keys that is."""
-        return next((key for key in self._keys if hmac.compare_digest(given, key)), None)
+            if holder.tenant:
+                admit_as(scope, holder.tenant)
+            if holder.account is not None and scope["method"] == "POST":
+                allowance = Allowance(holder.account, self._keys.clock)
+                allow(scope, allowance)
+                return allowance
+        return None
 
     def _limited(self, receive: Receive) -> Receive:
         """The body, if it is small enough and comes in time; then whatever comes after it."""

@@ -87,5 +87,7 @@ def targets(members: list[dict[str, Any]]) -> list[dict[str, Any]]:
         url = urlsplit(str(member["detail"].get("metrics", "")))
         if url.netloc and member["state"] != "down":
             labels = {"member": member["id"], "kind": member["kind"]}
+            if url.scheme == "https":
+                labels["__scheme__"] = url.scheme
             found.append({"targets": [url.netloc], "labels": labels})
     return found
