@@ -56,6 +56,8 @@ class ReadyProbe:
         try:
             answer = await self._client.get(f"{url}/ready")
         except httpx.HTTPError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                return f"{url} is not trusted (--ca, or --public-host as in the certificate): {error}"
             return f"{url} does not answer ({type(error).__name__})"
         return "" if answer.status_code == httpx.codes.OK else reason_of(answer)
 
