@@ -5,6 +5,7 @@ is given, but not from working for ever or filling the memory; the system does t
 own (see `template_process`). It knows jinja2 and nothing else of xpod, so that this process is a small one.
 """
 
+import contextlib
 import datetime
 import json
 import resource
@@ -83,7 +84,8 @@ def _raise(message: str) -> NoReturn:
 
 def serve() -> None:
     """A line of JSON in, a line of JSON out, until the parent is gone. The first line is the template."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    with contextlib.suppress(ValueError):  # not every system knows it
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     template = Template(json.loads(sys.stdin.readline()))

@@ -41,6 +41,23 @@ REQUEST_ID = {
     "description": "The request's own x-request-id, or one that was made for it.",
     "schema": {"type": "string"},
 }
+RETRY = {
+    "description": "With 408, 429 and 503: seconds until another try makes sense.",
+    "schema": {"type": "integer"},
+}
+_LEFT = {
+    "limit": ("How many a minute this key may ask for.", "integer"),
+    "remaining": ("How many are left now.", "integer"),
+    "reset": ("Until all are there again, such as `1.5s`.", "string"),
+}
+RATE_LIMITS: dict[str, Any] = {"Retry-After": RETRY} | {
+    f"x-ratelimit-{what}-{of}": {
+        "description": f"Where the key has a limit of {of}. {text}",
+        "schema": {"type": kind},
+    }
+    for of in ("requests", "tokens")
+    for what, (text, kind) in _LEFT.items()
+}
 
 
 def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
@@ -66,8 +83,9 @@ def _described(app: FastAPI) -> dict[str, Any]:
         for operation in methods.values():
             if path not in OPEN_PATHS:
                 operation["security"] = [{"key": []}, {}]
+            limited = RATE_LIMITS if "requestBody" in operation else {}
             for response in operation["responses"].values():
-                response.setdefault("headers", {})["x-request-id"] = REQUEST_ID
+                response["headers"] = {"x-request-id": REQUEST_ID, **limited}
             if path in EVENTS:
                 _add_stream(operation, EVENTS[path].__name__)
     return told
