@@ -62,7 +62,7 @@ async def openapi() -> dict[str, Any]:
 async def test_every_parameter_is_described() -> None:
     told = (await openapi())["components"]["schemas"]
     bodies = [name for name in told if name.endswith("Request")]
-    assert len(bodies) == 4
+    assert len(bodies) >= 4
     bare = {
         f"{body}.{name}"
         for body in bodies

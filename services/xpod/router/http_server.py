@@ -61,7 +61,7 @@ class HttpServer(uvicorn.Server):
             app, log_config=None, access_log=False, lifespan="off", ws="none", proxy_headers=False
         )
         super().__init__(config)
-        logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of every request that is none
         self._connections = connections
         self._tls = tls
 
