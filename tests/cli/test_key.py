@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from xpod.cli.errors import BAD_USAGE, CliError
 from xpod.cli.http_face import HttpFace
 from xpod.cli.plan import MemberSpec
 from xpod.cli.plan import environment as member_environment
+from xpod.cli.process import ref_of
+from xpod.cli.state import MemberState, PodState, write_state
 from xpod.cli.trust import context, credentials
 from xpod_runtime.addresses import is_loopback
 from xpod_runtime.api_keys import read_keys
@@ -41,6 +44,16 @@ def test_a_key_is_made_listed_and_removed(command: Command, tmp_path: Path) -> N
     assert command("key", "remove", read_keys(file)[0].id, *data).returncode == 0
     assert read_keys(file) == ()
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pod_that_runs_without_keys_is_mentioned(command: Command, tmp_path: Path) -> None:
+    here = ref_of(os.getpid())
+    member = MemberState("router-0", "router", here)
+    write_state(PodState("pod", "m", str(tmp_path), here, [], [], members=[member]))
+    assert "from its next start on" not in command("key", "add", "kim", "--file", str(tmp_path / "x")).stderr
+    data = ("--data", str(tmp_path))
+    said = [command("key", "add", name, *data).stderr for name in ("ann", "bob")]
+    assert ["from its next start on" in each for each in said] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +67,9 @@ def add(  # noqa: PLR0917
 
     if not re.fullmatch(NAME, name):
         raise CliError(f"{name!r} is not a name (letters, digits and . _ @ -, at most 64)", BAD_USAGE)
-    with _changed(_path(data, file)) as keys:
+    path = _path(data, file)
+    first = not path.exists()
+    with _changed(path) as keys:
         if any(each.name == name for each in keys):
             raise CliError(f"there is a key of the name {name}; xpod key remove {name}", BAD_USAGE)
         key, stored = new_key(
@@ -78,6 +81,8 @@ def add(  # noqa: PLR0917
         )
         keys.append(stored)
     print(key)
+    if first and file is None and _runs(data):
+        print("the pod that runs here asks for keys from its next start on", file=sys.stderr)
     return 0
 
 
@@ -116,6 +121,13 @@ def remove(
 
 def _path(data: Path, file: Path | None) -> Path:
     return (file or data / KEYS_FILE).expanduser().resolve()
+
+
+def _runs(data: Path) -> bool:
+    from xpod.cli.state import read_state
+
+    state = read_state(data.expanduser().resolve())
+    return state is not None and bool(state.living())
 
 
 def _read(path: Path) -> list[StoredKey]:
