@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from xpod_model.errors import ConfigError
 
 Json = Mapping[str, Any]
-MOST = 1 << 24
+MOST = 1 << 32
 """Of anything that a config counts."""
 MOST_LAYERS = 1 << 12
 MOST_TENSORS = 1 << 22
