@@ -6,7 +6,9 @@ The safetensors format: eight bytes (little-endian) with the length of a JSON he
 
 import hashlib
 import json
+import math
 import mmap
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +31,8 @@ DTYPES: dict[str, tuple[str, type[np.generic]]] = {
     "F16": ("fp16", np.float16),
 }
 INDEX = "model.safetensors.index.json"
-MAX_HEADER = 100_000_000
+MAX_HEADER = 16 << 20
+"""Bytes: some hundred thousand tensors in one file."""
 SAMPLED_TENSORS = 256
 SAMPLE_BYTES = 1024
 
@@ -89,7 +92,10 @@ class Checkpoint:
     def check(self, name: str, expected: Shape) -> None:
         found = self._entry(name).shape
         if found != expected:
-            raise TensorShape(f"tensor {name} has shape {list(found)}, config.json implies {list(expected)}")
+            file = self._entry(name).file
+            raise TensorShape(
+                f"tensor {name} has shape {list(found)}, config.json implies {list(expected)} (in {file})"
+            )
 
     @cached_property
     def identity(self) -> str:
@@ -142,7 +148,11 @@ def _files(directory: Path) -> list[Path]:
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict):
         raise CheckpointError(f"{index} has no weight_map")
-    files = [directory / name for name in sorted({str(name) for name in shards.values()})]
+    names = sorted({str(name) for name in shards.values()})
+    for name in names:
+        if Path(name).name != name or "\0" in name:
+            raise CheckpointError(f"{index} names {name!r}, which is no file of this directory")
+    files = [directory / name for name in names]
     for file in files:
         if not file.is_file():
             raise CheckpointError(f"{file} is named in {INDEX} and does not exist")
@@ -152,7 +162,10 @@ def _files(directory: Path) -> list[Path]:
 def _header(file: Path) -> tuple[int, bytes]:
     """The file's size, and the JSON of its header."""
     try:
-        size = file.stat().st_size
+        told = file.stat()
+        if stat.S_ISFIFO(told.st_mode) or stat.S_ISCHR(told.st_mode) or stat.S_ISSOCK(told.st_mode):
+            raise CheckpointError(f"{file} is not a file")
+        size = told.st_size
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = stream.read(min(length, MAX_HEADER))
@@ -174,19 +187,27 @@ def _read_header(file: Path) -> dict[str, Entry]:
             for name, t in tensors.items()
             if name != "__metadata__"
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file} is not a safetensors file: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{file} is not a safetensors file: {str(error)[:200]!r}") from error
 
 
 def _entry(file: Path, size: int, base: int, name: str, tensor: dict[str, Any]) -> Entry:
-    dtype, shape = tensor["dtype"], tuple(int(n) for n in tensor["shape"])
-    begin, end = (base + int(offset) for offset in tensor["data_offsets"])
+    dtype, shape = tensor["dtype"], _sizes(tensor["shape"])
+    begin, end = (base + offset for offset in _sizes(tensor["data_offsets"]))
     if end > size:
         raise FileTruncated(f"{file} is truncated: {size} bytes, tensor {name} ends at {end}")
     if dtype not in DTYPES:
-        raise CheckpointError(f"tensor {name} has dtype {dtype}; supported: {', '.join(DTYPES)}")
-    if end - begin != int(np.prod(shape, dtype=np.int64)) * np.dtype(DTYPES[dtype][1]).itemsize:
+        raise CheckpointError(f"{file}: tensor {name} has dtype {dtype}; supported: {', '.join(DTYPES)}")
+    if end - begin != math.prod(shape) * np.dtype(DTYPES[dtype][1]).itemsize:
         raise CheckpointError(
-            f"tensor {name} has {end - begin} bytes, which is not shape {list(shape)} of {dtype}"
+            f"{file}: tensor {name} has {end - begin} bytes, which is not shape {list(shape)} of {dtype}"
         )
     return Entry(file, dtype, shape, begin, end)
+
+
+def _sizes(found: Any) -> tuple[int, ...]:
+    """Raises ValueError unless they are numbers of something."""
+    for each in found:
+        if type(each) is not int or each < 0:
+            raise ValueError(f"{each!r} is not a size")
+    return tuple(found)

@@ -25,10 +25,12 @@ def load_config(directory: Path) -> ModelConfig:
     family = family_of(str(config["model_type"]))
     try:
         return family.parse(config, read_json(generation) if generation.is_file() else {})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ConfigError(f"{directory / 'config.json'}: {error}") from error
 
 
+MOST_BYTES = 64 << 20
+"""Of a file of JSON; the largest are the indexes of models with many tensors, some 10 MB."""
 SAMPLING_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 
 
@@ -46,10 +48,12 @@ def sampling_defaults(directory: Path) -> dict[str, float]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; raises ConfigError if it is unreadable, not JSON, or not an object."""
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{path} is larger than {MOST_BYTES >> 20} MiB")
         value = json.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{path} is not a JSON object")

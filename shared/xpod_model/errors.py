@@ -36,6 +36,10 @@ class TokenizerError(ModelError):
     """tokenizer.json is missing or unreadable."""
 
 
+class TextError(ModelError):
+    """A text that the tokenizer gives up."""
+
+
 class TemplateError(ModelError):
     """There is no chat template, or it refused the messages."""
 

@@ -6,6 +6,7 @@ It knows JSON schemas, regular expressions, lists of texts and Lark's notation, 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ LIMITS: dict[str, Any] = {
     "max_grammar_size": 100_000,
 }
 """llguidance's counts of work: some 20 ms to build a grammar, some 15 ms for a token, and 100 MB for its states."""
+MOST_REPETITIONS = 100_000
+_REPETITION = re.compile(r"\\.|([()])(?:\{(\d+)(?:,(\d*))?\})?|\{(\d+)(?:,(\d*))?\}")
 COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """JSON as json.dumps writes it. Where any whitespace may come, a model may write nothing else."""
 
@@ -55,10 +58,30 @@ def checked(grammar: str) -> str:
     """The grammar, if it makes sense and is not too much work. Raises GrammarError."""
     if len(grammar.encode()) > MOST_BYTES:
         raise GrammarError(f"the grammar is larger than {MOST_BYTES} bytes")
+    if repetitions(grammar) > MOST_REPETITIONS:
+        raise GrammarError(f"more than {MOST_REPETITIONS} repetitions in one another")
     bad, messages = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, limits=limits())
     if bad:
         raise GrammarError(first_line(messages[0]))
     return grammar
+
+
+def repetitions(text: str) -> int:
+    """How often something is repeated at most by counts in one another, as in (a{10}){20}: 200.
+
+    llguidance writes each of them out when it comes to the first token, and its fuel does not count that.
+    """
+    inner = [1]
+    for found in _REPETITION.finditer(text):
+        bracket, least, most, alone, alone_most = found.groups()
+        within = 1
+        if bracket == "(":
+            inner.append(1)
+        elif bracket == ")" and len(inner) > 1:
+            within = inner.pop()
+        count = int((most or least or alone_most or alone or "1")[:10])
+        inner[-1] = max(inner[-1], within * count)
+    return max(inner)
 
 
 def limits() -> llguidance.LLParserLimits:

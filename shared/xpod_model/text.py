@@ -3,47 +3,56 @@
 The files are Hugging Face's: tokenizer.json, tokenizer_config.json, chat_template.jinja, special_tokens_map.json.
 """
 
-import datetime
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import jinja2
-import jinja2.ext
-import jinja2.meta
-import jinja2.sandbox
 from tokenizers import Tokenizer
 
 from xpod_model.config import read_json
-from xpod_model.errors import TemplateError, TokenizerError
+from xpod_model.errors import ModelError, TemplateError, TextError, TokenizerError
+from xpod_model.families.base import token_ids
+from xpod_model.template import Refused, Template
+from xpod_model.template_process import TemplateProcess
 from xpod_model.vocabulary import token_bytes
 
 SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 REPLACEMENT = "\ufffd"
+SHORTENED = 4
+MOST_BYTES = 256 << 20
+MOST_TEMPLATE_BYTES = 1 << 20
 
 
 class Text:
     """The tokenizer and chat template of a model directory."""
 
-    def __init__(self, tokenizer: Tokenizer, template: str | None, specials: Mapping[str, str]) -> None:
-        self._tokenizer, self._source, self._specials = tokenizer, template, dict(specials)
+    def __init__(
+        self, tokenizer: Tokenizer, template: str | None, specials: Mapping[str, str], apart: bool = False
+    ) -> None:
+        self._tokenizer, self._specials = tokenizer, dict(specials)
+        self._template = None if template is None else Template(template)
+        self._apart = TemplateProcess(template) if apart and template is not None else None
         self.eos_token_ids: tuple[int, ...] = ()
 
     @classmethod
-    def load(cls, directory: Path) -> "Text":
-        """Raises TokenizerError or ConfigError if a file is missing or damaged; a chat template may be missing."""
+    def load(cls, directory: Path, *, apart: bool = False) -> "Text":
+        """`apart`: the chat template, if there is one, is applied in a process of its own (see `template_process`).
+
+        Raises TokenizerError, TemplateError or ConfigError if a file is missing or damaged.
+        """
         directory = Path(directory)
         path = directory / "tokenizer.json"
         if not path.is_file():
             raise TokenizerError(f"{directory} has no tokenizer.json")
-        try:
+        if path.stat().st_size > MOST_BYTES:
+            raise TokenizerError(f"{path} is larger than {MOST_BYTES >> 20} MiB")
+        with _failing(TokenizerError, f"{path} is not a tokenizer"):
             tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise TokenizerError(f"{path} is not a tokenizer: {error}") from error
         settings = _optional(directory / "tokenizer_config.json")
-        text = cls(tokenizer, _template(directory, settings), _specials(directory, settings))
+        text = cls(tokenizer, _template(directory, settings), _specials(directory, settings), apart)
         text.eos_token_ids = text._find_eos(directory)
         return text
 
@@ -53,10 +62,25 @@ class Text:
 
     @property
     def has_template(self) -> bool:
-        return self._source is not None
+        return self._template is not None
 
     def encode(self, text: str, add_special: bool = True) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=add_special).ids)
+        """Raises TextError: the tokenizer gives it up."""
+        with _failing(TextError, "the tokenizer cannot read this text"):
+            return list(self._tokenizer.encode(text, add_special_tokens=add_special).ids)
+
+    def most_characters(self, tokens: int) -> int:
+        """A text of more is more tokens than that, by far: normalizing may make it shorter, but not so much."""
+        return SHORTENED * tokens * self._longest
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._tokenizer.get_vocab(with_added_tokens=True)), default=1)
+
+    def close(self) -> None:
+        """End the process of the chat template."""
+        if self._apart is not None:
+            self._apart.close()
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special))
@@ -81,12 +105,13 @@ class Text:
             "add_generation_prompt": True,
             **variables,
         }
+        template = self._apart or self._template
+        if template is None:
+            raise TemplateError("the model has no chat template")
         try:
-            return self._compiled.render(messages=list(messages), **names)
-        except jinja2.TemplateError as error:
-            raise TemplateError(f"chat template: {error}") from error
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise TemplateError(f"chat template: {type(error).__name__}: {error}") from error
+            return template.render(messages, names)
+        except Refused as refusal:
+            raise TemplateError(str(refusal)) from refusal
 
     @cached_property
     def added_tokens(self) -> frozenset[str]:
@@ -96,22 +121,7 @@ class Text:
     @cached_property
     def knows_tools(self) -> bool:
         """Does the chat template tell the model of tools?"""
-        if self._source is None:
-            return False
-        try:
-            parsed = _environment().parse(self._source)
-        except jinja2.TemplateError:
-            return False
-        return "tools" in jinja2.meta.find_undeclared_variables(parsed)
-
-    @cached_property
-    def _compiled(self) -> jinja2.Template:
-        if self._source is None:
-            raise TemplateError("the model has no chat template")
-        try:
-            return _environment().from_string(self._source)
-        except jinja2.TemplateError as error:
-            raise TemplateError(f"chat template: {error}") from error
+        return self._template is not None and self._template.mentions("tools")
 
     @cached_property
     def _byte_level(self) -> bool:
@@ -121,7 +131,7 @@ class Text:
         for name in ("generation_config.json", "config.json"):
             ids = _optional(directory / name).get("eos_token_id")
             if ids is not None:
-                return tuple(ids) if isinstance(ids, list) else (int(ids),)
+                return token_ids(ids)
         found = self._tokenizer.token_to_id(self._specials.get("eos_token", ""))
         return () if found is None else (int(found),)
 
@@ -158,6 +168,17 @@ class TextStream:
         return self._text.decode(self._ids[self._prefix : end], self._skip)
 
 
+@contextmanager
+def _failing(kind: type[ModelError], what: str) -> Iterator[None]:
+    """Whatever the tokenizers library raises, as an error of ours: bare Exceptions, and panics, which are none."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise kind(f"{what}: {error}") from error
+        raise
+
+
 def _optional(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
@@ -165,43 +186,29 @@ def _optional(path: Path) -> dict[str, Any]:
 def _template(directory: Path, settings: Mapping[str, Any]) -> str | None:
     file = directory / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        return _read_template(file)
     found = settings.get("chat_template")
     if isinstance(found, list):
-        named = {entry["name"]: entry["template"] for entry in found}
-        return named.get("default")
+        named = {str(entry.get("name")): entry for entry in found if isinstance(entry, dict)}
+        found = named.get("default", {}).get("template")
+    if not isinstance(found, str | None):
+        raise TemplateError(f"{directory / 'tokenizer_config.json'}: chat_template is not a text")
     return found
+
+
+def _read_template(file: Path) -> str:
+    try:
+        if file.stat().st_size > MOST_TEMPLATE_BYTES:
+            raise TemplateError(f"{file} is larger than {MOST_TEMPLATE_BYTES >> 20} MiB")
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TemplateError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise TemplateError(f"{file} is not UTF-8: {error.reason}") from error
 
 
 def _specials(directory: Path, settings: Mapping[str, Any]) -> dict[str, str]:
     tokens = {**_optional(directory / "special_tokens_map.json"), **settings}
     values = {name: tokens.get(name) for name in SPECIAL}
-    spelled = {name: v["content"] if isinstance(v, dict) else v for name, v in values.items()}
-    return {name: value for name, value in spelled.items() if value is not None}
-
-
-def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
-    """What chat templates may count on: the environment that transformers gives them."""
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
-    return environment
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-def _raise(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
+    spelled = {name: v.get("content") if isinstance(v, dict) else v for name, v in values.items()}
+    return {name: value for name, value in spelled.items() if isinstance(value, str)}

@@ -54,8 +54,17 @@ def bind(**fields: Any) -> AbstractContextManager[Any]:
 
 def _renderers(console: bool) -> list[Processor]:
     if console:
-        return [structlog.dev.ConsoleRenderer()]
+        return [_visible, structlog.dev.ConsoleRenderer()]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _visible(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """What clients sent cannot begin a line or move a terminal's cursor."""
+    return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _escaped(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class _Bridge(logging.Handler):

@@ -31,7 +31,7 @@ BAD_USAGE = [
 UNREACHABLE = [
     (["up", "--model", "/nowhere"], r"--model: model directory /nowhere does not exist"),
     (["up", "--nats-url", "nats://127.0.0.1:1"], r"no NATS server answers at nats://127.0.0.1:1 \(waited"),
-    (["up", "--host", "no.such.host.invalid"], r"--host: no.such.host.invalid"),
+    (["up", "--host", "no.such.host.invalid", "--insecure"], r"--host: no.such.host.invalid"),
     (["status"], r"no pod runs in .*\(xpod up starts one\)"),
     (["status", "--url", "http://127.0.0.1:1"], r"no router answers"),
     (["kill", "decode-0"], r"no pod runs in"),

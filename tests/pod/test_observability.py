@@ -17,6 +17,7 @@ from xpod.common.told_metrics import TOLD, VERDICTS, Told
 from xpod.common.view import PodView
 from xpod.expert.heat import Heat
 from xpod.router.api.metrics import Metrics
+from xpod.router.connections import Connections
 from xpod.router.counters import Counters
 from xpod.router.pod_metrics import PodMetrics
 from xpod_policy.membership import Member
@@ -48,6 +49,7 @@ def registry_of_all() -> CollectorRegistry:
     registry = CollectorRegistry()
     Metrics("m", registry)
     Counters(registry)
+    Connections(1).registered(registry)
     Measured(registry)
     heat = Heat(1, 1)
     heat.pairs[0, 0] = 1

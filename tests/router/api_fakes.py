@@ -44,6 +44,9 @@ class ByteText:
     def encode(self, text: str, /, *, add_special: bool = True) -> list[int]:
         return list(text.encode())
 
+    def most_characters(self, tokens: int, /) -> int:
+        return 4 * tokens
+
     def decode(self, ids: Sequence[int], /, *, skip_special: bool = True) -> str:
         text = bytes(i for i in ids if i < EOS).decode("utf-8", "replace")
         return text if skip_special else text + "<eos>" * (EOS in ids)

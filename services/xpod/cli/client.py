@@ -7,19 +7,18 @@ Does not know: processes, state files, or what is done with the text.
 from __future__ import annotations
 
 import json
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, TypeVar
 
 import httpx
 
 from xpod.cli.answer import Answer
 from xpod.cli.errors import REFUSED, CliError, ConnectionLost, NotThere, StreamFailed
-from xpod.cli.readiness import credentials, reason_of
+from xpod.cli.readiness import reason_of
 from xpod.cli.sse import ServerEvent, SseParser
+from xpod.cli.trust import context, credentials
 
 CONNECT_SECONDS = 3.0
 SILENCE_SECONDS = 60.0
@@ -33,12 +32,6 @@ PATIENCE_SECONDS = 15.0
 RETRY_SECONDS = 0.1
 DONE = "[DONE]"
 T = TypeVar("T")
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """To read all root certificates takes 30 ms: once a process, not once a client."""
-    return httpx.create_ssl_context()
 
 
 NO_ROUTER = "no router of the pod runs on this machine: --url names one elsewhere"
@@ -65,7 +58,7 @@ class PodClient:
             trust_env=False,
             transport=transport,
             headers={**credentials(), **(headers or {})},
-            verify=_tls(),
+            verify=context(),
         )
 
     def __enter__(self) -> PodClient:

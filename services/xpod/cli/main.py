@@ -22,6 +22,7 @@ from xpod.cli.doctor.command import doctor
 from xpod.cli.down import down
 from xpod.cli.drain import drain
 from xpod.cli.errors import BAD_USAGE, INTERRUPTED, CliError
+from xpod.cli.key import app as key
 from xpod.cli.kill import kill
 from xpod.cli.log_command import logs
 from xpod.cli.run import run
@@ -48,6 +49,7 @@ for command in COMMANDS:
     app.command()(command)
 app.add_typer(bench, name="bench")
 app.add_typer(chaos, name="chaos")
+app.add_typer(key, name="key")
 
 
 def _show_version(wanted: bool) -> None:
@@ -65,8 +67,16 @@ def options(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
+    ca: Annotated[
+        str,
+        typer.Option(
+            "--ca", envvar="XPOD_CA", metavar="FILE", help="Trust this authority's routers (HTTPS; PEM)."
+        ),
+    ] = "",
 ) -> None:
     """Options of xpod itself."""
+    if ca:
+        os.environ["XPOD_CA"] = ca
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

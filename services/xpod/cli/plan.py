@@ -25,6 +25,7 @@ _NOT_FOR_MEMBERS = frozenset(
     XPOD_DETACH XPOD_TIMEOUT XPOD_JSON XPOD_URL XPOD_MAX_TOKENS XPOD_TEMPERATURE XPOD_TOP_P XPOD_SEED XPOD_STOP
     XPOD_LOGPROBS XPOD_SIGNAL XPOD_SYSTEM XPOD_NO_FRAMES XPOD_KINDS XPOD_SIGNALS XPOD_PHASES XPOD_TRIALS XPOD_STREAMS
     XPOD_RESTART XPOD_COMPOSE XPOD_MINUTES XPOD_EVERY XPOD_INTERVAL
+    XPOD_CLIENT_KEY XPOD_CA XPOD_REQUESTS_PER_MINUTE XPOD_TOKENS_PER_MINUTE XPOD_CONCURRENT
     XPOD_SECURE XPOD_NATS_TLS XPOD_MACHINE XPOD_PUBLIC_HOST
     XPOD_FOLLOW XPOD_LINES XPOD_LEVEL XPOD_GREP XPOD_RAW XPOD_ALL
     XPOD_TRACED XPOD_SPANS XPOD_LAST
@@ -82,6 +83,7 @@ class PodSettings:
     pod: str = ""
     ready_seconds: float = 180.0
     share_memory: bool = False
+    https: bool = False
     credentials: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -125,7 +127,8 @@ def make_plan(
 def endpoint(settings: PodSettings, port: int) -> str:
     """How clients reach the router on that port."""
     host = settings.public_host or settings.host
-    return f"http://{'127.0.0.1' if host in {'0.0.0.0', '::', ''} else host}:{port}"
+    scheme = "https" if settings.https else "http"
+    return f"{scheme}://{'127.0.0.1' if host in {'0.0.0.0', '::', ''} else host}:{port}"
 
 
 def service(settings: PodSettings, kind: str, index: int, nats_urls: Sequence[str]) -> MemberSpec:

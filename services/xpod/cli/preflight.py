@@ -19,18 +19,23 @@ DEMO = "demo"
 
 
 def find_model(model: str) -> Path:
-    """The model's directory, its headers checked; `demo` is the model that comes with xpod."""
+    """The model's directory, its headers and its tokenizer checked; `demo` is the model that comes with xpod."""
     from xpod_model.checkpoint import Checkpoint
     from xpod_model.demo import demo_path
     from xpod_model.errors import ModelError
+    from xpod_model.text import Text
 
-    directory = demo_path() if model == DEMO else Path(model).expanduser().resolve()
+    directory = Path(model)
     try:
+        directory = demo_path() if model == DEMO else directory.expanduser().resolve()
         Checkpoint.open(directory).validate()
+        Text.load(directory)
     except ModelError as error:
         raise CliError(f"--model: {error}") from error
     except OSError as error:
         raise CliError(f"--model: {directory} cannot be read: {error.strerror}") from error
+    except (ValueError, RuntimeError) as error:  # as a path: a zero byte, the home of nobody
+        raise CliError(f"--model: {model!r} is no directory: {error}") from error
     return directory
 
 

@@ -7,12 +7,13 @@ Does not know: processes, or what happens when the answer is no.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import httpx
+
+from xpod.cli.trust import context, credentials
 
 REQUEST_SECONDS = 2.0
 WHOLE_SECONDS = 20.0
@@ -29,7 +30,9 @@ class ReadyProbe:
         self._members = frozenset(members)
         self._whole_seconds = whole_seconds
         self._serving_since: float | None = None
-        self._client = httpx.AsyncClient(timeout=REQUEST_SECONDS, trust_env=False, headers=credentials())
+        self._client = httpx.AsyncClient(
+            timeout=REQUEST_SECONDS, trust_env=False, headers=credentials(), verify=context()
+        )
         self.missing: tuple[str, ...] = ()
 
     async def __call__(self) -> str:
@@ -53,6 +56,8 @@ class ReadyProbe:
         try:
             answer = await self._client.get(f"{url}/ready")
         except httpx.HTTPError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                return f"{url} is not trusted (--ca, or --public-host as in the certificate): {error}"
             return f"{url} does not answer ({type(error).__name__})"
         return "" if answer.status_code == httpx.codes.OK else reason_of(answer)
 
@@ -72,12 +77,6 @@ class ReadyProbe:
             return frozenset(str(member["id"]) for member in members if member.get("state") == "up")
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return None
-
-
-def credentials() -> dict[str, str]:
-    """The first of the keys in XPOD_API_KEY, which members that were launched from here ask for too."""
-    key = os.environ.get("XPOD_API_KEY", "").split(",")[0].strip()
-    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def reason_of(answer: httpx.Response) -> str:

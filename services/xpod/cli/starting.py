@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from xpod.cli.compose import default_counts
 from xpod.cli.errors import BAD_USAGE, CliError
 from xpod.cli.handle import Handle
+from xpod.cli.http_face import HttpFace
 from xpod.cli.options import DEFAULT_DATA, DEFAULT_MODEL
 from xpod.cli.plan import LaunchPlan, PodSettings, make_plan, pod_name
 from xpod.cli.preflight import DEMO, check_port_range, claim_ports, find_model, reach_nats
@@ -58,6 +59,7 @@ class PodRequest:
     """Whether its own NATS nodes let in its members alone, over TLS."""
     credentials: Path | None = None
     """Those for `nats_url`, if it asks for them."""
+    face: HttpFace = field(default_factory=HttpFace)
     variables: Mapping[str, str] = field(default_factory=dict)
     """Settings for all services, by the names of their environment variables."""
     ready_seconds: float = READY_SECONDS
@@ -87,6 +89,8 @@ class _Checked:
 def _check(request: PodRequest) -> _Checked:
     counts = _counts(request)
     check_port_range(request.port, counts["router"])
+    if counts["router"]:
+        _face_of(request).check(request.host, os.environ)
     model = find_model(request.model)
     return _Checked(counts, model, reach_nats(request.nats_url) if request.nats_url else [])
 
@@ -135,7 +139,8 @@ def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
         ready_seconds=request.ready_seconds,
         share_memory=request.frames and can_share(),
         credentials=keyring.root if keyring else None,
-        variables={**sizes_in(os.environ), **request.variables},
+        https=request.face.https,
+        variables={**sizes_in(os.environ), **_face_of(request).variables(), **request.variables},
     )
     if checked.nats_urls:
         return make_plan(settings, checked.nats_urls, [])
@@ -143,6 +148,10 @@ def _plan_of(request: PodRequest, checked: _Checked, data: Path) -> LaunchPlan:
 
     urls, nodes = prepare_nodes(request.nats or LOCAL_NATS, data, keyring)
     return make_plan(settings, urls, nodes)
+
+
+def _face_of(request: PodRequest) -> HttpFace:
+    return request.face.found(request.data.expanduser().resolve())
 
 
 def _keyring_of(request: PodRequest, data: Path) -> Keyring | None:

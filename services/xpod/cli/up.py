@@ -15,6 +15,7 @@ from typer import Option
 from xpod.cli.down import stop_pod
 from xpod.cli.errors import BAD_USAGE, INTERRUPTED, CliError
 from xpod.cli.handle import Handle
+from xpod.cli.http_face import CertificateOption, HttpFace, InsecureOption, KeyOption, KeysFileOption
 from xpod.cli.options import (
     DEFAULT_DATA,
     DEFAULT_MODEL,
@@ -150,6 +151,10 @@ def up(  # noqa: PLR0917
             help="What xpod credentials made for the cluster of --nats-url.",
         ),
     ] = None,
+    api_keys_file: KeysFileOption = None,
+    insecure: InsecureOption = False,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
     detach: Annotated[
         bool, Option("--detach", "-d", envvar="XPOD_DETACH", help="Return once the pod is ready; it goes on.")
     ] = False,
@@ -201,6 +206,7 @@ def up(  # noqa: PLR0917
         frames=not no_frames,
         secure=secure,
         credentials=credentials,
+        face=HttpFace(api_keys_file, insecure, tls_cert, tls_key),
         variables=reuse.variables(),
         ready_seconds=timeout,
     )

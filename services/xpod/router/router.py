@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
-from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
-import uvicorn
 from pydantic import Field
 
 from xpod.common.service import Service
@@ -19,13 +15,16 @@ from xpod.router.api.app import make_app
 from xpod.router.api.request_trace import Sampling
 from xpod.router.api.settings import ApiSettings
 from xpod.router.brokers import Brokers
+from xpod.router.connections import Connections, raise_file_limit
 from xpod.router.counters import Counters
 from xpod.router.engine import RouterEngine
+from xpod.router.http_server import HttpServer, listen, refuse_open
 from xpod.router.journal import LIFETIME, Journal
 from xpod.router.placing import Placing
 from xpod.router.pod_metrics import PodMetrics
 from xpod.router.prompt_tree import PromptTree
 from xpod.router.surroundings import Patience, Surroundings
+from xpod.router.tls import certificate_of
 from xpod.router.traces import Traces
 from xpod_model.checkpoint import Checkpoint
 from xpod_model.config import sampling_defaults
@@ -36,15 +35,8 @@ from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.credentials import credentials_of
-from xpod_runtime.errors import XpodError
 from xpod_runtime.exposition import NOWHERE, metrics_url
 from xpod_runtime.handlers import handles
-
-
-class PortTaken(XpodError):
-    """The address cannot be listened on."""
-
-    code = "port_taken"
 
 
 class RouterConfig(ServiceConfig):
@@ -59,6 +51,12 @@ class RouterConfig(ServiceConfig):
     ] = ""
     served_model_name: Annotated[str, Field(description="the model's name (default: its directory's)")] = ""
     api_key: Annotated[str, Field(description="keys that clients must use, with commas")] = ""
+    api_keys_file: Annotated[
+        str, Field(description="keys that clients must use, as `xpod key` keeps them")
+    ] = ""
+    insecure: Annotated[bool, Field(description="listen to other machines without any key")] = False
+    tls_cert: Annotated[str, Field(description="certificate (PEM, with its chain), for HTTPS")] = ""
+    tls_key: Annotated[str, Field(description="its key (PEM)")] = ""
     max_model_len: Annotated[int, Field(ge=0, description="tokens of prompt and output, 0: the model's")] = 0
     place_timeout: Annotated[
         float, Field(gt=0, description="seconds that a session waits for any worker")
@@ -80,6 +78,10 @@ class RouterConfig(ServiceConfig):
         Field(description="how a prefill worker is chosen"),
     ] = "prompt-tree"
     max_sessions: Annotated[int, Field(ge=1, description="requests at once, more are refused")] = 1024
+    max_connections: Annotated[
+        int, Field(ge=1, description="connections at once; beyond them, the longest idle one is closed")
+    ] = 8192
+    max_body_bytes: Annotated[int, Field(ge=1, description="largest body of a request")] = 16 << 20
 
 
 class Router(Service):
@@ -91,14 +93,17 @@ class Router(Service):
     def __init__(self, config: RouterConfig, data: Bus, control: Bus) -> None:
         super().__init__(config, data, control)
         self.prompts = PromptTree(self.view, data, self.member)
-        self._server: uvicorn.Server | None = None
+        self._server: HttpServer | None = None
+        self._text: Text | None = None
         self._model = ""
         self._url = ""
         self._directory = Path(config.model).absolute()
 
     async def setup(self) -> None:
         config = self.config
-        listener = _listen(config.host, config.port)
+        refuse_open(config.host, bool(config.api_key or config.api_keys_file), config.insecure)
+        certificate = certificate_of(config.tls_cert, config.tls_key)
+        listener = listen(config.host, config.port)
         directory = self._directory
         checkpoint = Checkpoint.open(directory)
         self._model = checkpoint.identity
@@ -144,21 +149,27 @@ class Router(Service):
         settings = ApiSettings(
             version=version("xpod"),
             api_key=config.api_key or None,
+            api_keys_file=Path(config.api_keys_file) if config.api_keys_file else None,
             sampling_defaults=sampling_defaults(directory),
+            max_body_bytes=config.max_body_bytes,
         )
+        self._text = Text.load(directory, apart=True)
         app = make_app(
             self.engine,
-            Text.load(directory),
+            self._text,
             settings,
             self.registry,
             sampling=Sampling(self.tracer, config.trace),
             traces=Traces(self.data, self.view, self.member, self.tracer),
         )
         port = listener.getsockname()[1]
-        self._url = config.advertise or "http://{}:{}".format(*listener.getsockname()[:2])
-        self.metrics_url = metrics_url(config.host, port)
-        self._server = _Uvicorn(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        scheme = "http" if certificate is None else "https"
+        self._url = config.advertise or "{}://{}:{}".format(scheme, *listener.getsockname()[:2])
+        self.metrics_url = metrics_url(config.host, port).replace("http", scheme, 1)
+        connections = Connections(raise_file_limit(config.max_connections)).registered(self.registry)
+        self._server = HttpServer(app, connections, None if certificate is None else certificate.context)
+        if certificate is not None:
+            self.permanent("certificate", certificate.watch)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
 
     def detail(self) -> dict[str, Value]:
@@ -178,6 +189,8 @@ class Router(Service):
         if self._server is not None and not self._serving.done():
             self._server.should_exit = self._server.force_exit = True
             await self._serving
+        if self._text is not None:
+            self._text.close()
 
     @handles(PrefillDone)
     async def on_prefill_done(self, message: PrefillDone) -> None:
@@ -194,24 +207,3 @@ class Router(Service):
     @handles(SessionFailed)
     async def on_session_failed(self, message: SessionFailed) -> None:
         self.engine.session_failed(message)
-
-
-class _Uvicorn(uvicorn.Server):
-    """Signals are the process's business, not the server's."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Take none: see `xpod_runtime.process`."""
-        return nullcontext()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise PortTaken(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    listener.listen(1024)
-    return listener

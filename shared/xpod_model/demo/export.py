@@ -33,7 +33,7 @@ def export(state: Path, to: Path) -> None:
 
     config = Config()
     network = Network(config)
-    network.load_state_dict(torch.load(state / "state.pt")["network"])
+    network.load_state_dict(torch.load(state / "state.pt", weights_only=True)["network"])
     to.mkdir(parents=True, exist_ok=True)
     tensors = {name: weight.bfloat16().contiguous() for name, weight in hugging_face_state(network).items()}
     save_file(tensors, to / "model.safetensors", metadata={"format": "pt"})

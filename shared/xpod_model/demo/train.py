@@ -60,7 +60,7 @@ class Run:
             self.load()
 
     def load(self) -> None:
-        state = torch.load(self.out / "state.pt")
+        state = torch.load(self.out / "state.pt", weights_only=True)
         self.network.load_state_dict(state["network"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)

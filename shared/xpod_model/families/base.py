@@ -11,6 +11,10 @@ from typing import Any, Protocol
 from xpod_model.errors import ConfigError
 
 Json = Mapping[str, Any]
+MOST = 1 << 32
+"""Of anything that a config counts."""
+MOST_LAYERS = 1 << 12
+MOST_TENSORS = 1 << 22
 Shape = tuple[int, ...]
 
 
@@ -162,5 +166,17 @@ def need(config: Json, *keys: str) -> Any:
 def need_int(config: Json, *keys: str) -> int:
     value = need(config, *keys)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ConfigError(f"config.json: {keys[0]} must be a non-negative integer, found {value!r}")
+        raise ConfigError(
+            f"config.json: {keys[0]} must be a non-negative integer, found {str(value)[:100]!r}"
+        )
+    if value > MOST:
+        raise ConfigError(f"config.json: {keys[0]} is {value:.3g}, more than {MOST}")
     return value
+
+
+def token_ids(found: object) -> tuple[int, ...]:
+    """One token id or a list of them. Raises ConfigError."""
+    ids = tuple(found) if isinstance(found, list) else (found,)
+    if not all(type(each) is int and 0 <= each < MOST for each in ids):
+        raise ConfigError(f"eos_token_id is {str(found)[:100]!r}, which is no token id and no list of them")
+    return ids

@@ -1,7 +1,16 @@
 """Qwen3-MoE: its config keys and its tensor names. It computes nothing."""
 
 from xpod_model.errors import ConfigError, UnsupportedModel
-from xpod_model.families.base import Json, LayerNames, MlpNames, ModelConfig, need_int
+from xpod_model.families.base import (
+    MOST_LAYERS,
+    MOST_TENSORS,
+    Json,
+    LayerNames,
+    MlpNames,
+    ModelConfig,
+    need_int,
+    token_ids,
+)
 from xpod_model.families.rope import parse_rope
 
 DTYPES = {"bfloat16": "bf16", "float32": "fp32", "float16": "fp32"}
@@ -24,7 +33,7 @@ class Qwen3Moe:
             hidden=hidden,
             heads=heads,
             kv_heads=need_int(config, "num_key_value_heads"),
-            head_dim=config.get("head_dim") or hidden // heads,
+            head_dim=need_int(config, "head_dim") if config.get("head_dim") else hidden // heads,
             vocab=need_int(config, "vocab_size"),
             experts=need_int(config, "num_experts", "num_local_experts"),
             experts_per_token=need_int(config, "num_experts_per_tok"),
@@ -97,7 +106,10 @@ def _refuse_unsupported(config: Json) -> None:
 def _moe_layers(config: Json) -> tuple[int, ...]:
     dense = set(config.get("mlp_only_layers") or ())
     step = int(config.get("decoder_sparse_step") or 1)
-    layers = range(need_int(config, "num_hidden_layers"))
+    count = need_int(config, "num_hidden_layers")
+    if count > MOST_LAYERS:
+        raise ConfigError(f"config.json: num_hidden_layers is {count}, more than {MOST_LAYERS}")
+    layers = range(count)
     has_experts = need_int(config, "num_experts", "num_local_experts") > 0
     return tuple(i for i in layers if has_experts and i not in dense and (i + 1) % step == 0)
 
@@ -113,10 +125,12 @@ def eos_ids(config: Json) -> tuple[int, ...]:
     ids = config.get("eos_token_id")
     if ids is None:
         return ()
-    return tuple(ids) if isinstance(ids, list) else (int(ids),)
+    return token_ids(ids)
 
 
 def _check(config: ModelConfig) -> None:
+    if config.layers * (1 + config.experts) > MOST_TENSORS:
+        raise ConfigError(f"config.json: {config.layers} layers of {config.experts} experts are too many")
     if not config.layers or not config.hidden or not config.vocab or not config.head_dim:
         raise ConfigError("config.json: layers, hidden_size, vocab_size and head_dim must not be 0")
     if not config.kv_heads or config.heads % config.kv_heads:

@@ -19,6 +19,7 @@ from xpod.cli.bench.trace import BadStream, Trace
 from xpod.cli.bench.workload import Job
 from xpod.cli.readiness import reason_of
 from xpod.cli.sse import SseParser
+from xpod.cli.trust import context
 
 CONNECT_SECONDS = 5.0
 UNREACHABLE_KIND = "unreachable"
@@ -132,6 +133,7 @@ def http_client(api_key: str, silence_seconds: float) -> httpx.AsyncClient:
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
         headers=headers,
         trust_env=False,
+        verify=context(),
     )
 
 

@@ -7,7 +7,6 @@ Does not know: what is asked after the warm-up, or which figures come of it.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from xpod.cli.bench.target import CACHE_KEY, EXTENSIONS, Target, negotiated
 from xpod.cli.bench.trace import Trace
 from xpod.cli.bench.workload import Job, Lengths, Workload
 from xpod.cli.errors import REFUSED, CliError
+from xpod.cli.trust import key
 
 SILENCE_SECONDS = 300.0
 PROBE = Job(0, [17, 18, 19, 20], 4, 1, cache_key="probe")
@@ -61,8 +61,7 @@ class Talk:
 @asynccontextmanager
 async def talking(urls: tuple[str, ...]) -> AsyncIterator[Talk]:
     """Raises CliError where no server answers, or where it leaves out what is measured."""
-    key = os.environ.get("XPOD_API_KEY", "").partition(",")[0].strip()
-    async with http_client(key, SILENCE_SECONDS) as http:
+    async with http_client(key(), SILENCE_SECONDS) as http:
         wanted = Target(urls, "completions", "", 0.0, (CACHE_KEY, *EXTENSIONS))
         target = await negotiated(http, wanted, PROBE)
         for name in EXTENSIONS:

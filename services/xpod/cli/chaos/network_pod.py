@@ -28,6 +28,9 @@ NATS_NODES = 3
 CLIENTS, ROUTES, HTTP = 4222, 6222, 8000
 """Ports. Each member has an address of its own, so they are never taken."""
 
+OPEN = {"XPOD_INSECURE": "true"}
+"""Nobody outside of the machine reaches its namespaces."""
+
 
 @contextmanager
 def network_pod(model: str, dtype: str) -> Iterator[tuple[OwnPod, Namespaces]]:
@@ -36,7 +39,9 @@ def network_pod(model: str, dtype: str) -> Iterator[tuple[OwnPod, Namespaces]]:
     layout = Layout(os.getpid(), tuple(f"{kind}-{i}" for kind in START_ORDER for i in range(counts[kind])))
     with TemporaryDirectory(prefix="xpod-") as directory, interruptible():
         data = Path(directory).resolve()
-        settings = PodSettings(data, find_model(model), counts, [HTTP] * counts["router"], dtype)
+        settings = PodSettings(
+            data, find_model(model), counts, [HTTP] * counts["router"], dtype, variables=OPEN
+        )
         with Namespaces(layout) as network, locked(data) as lock:
             plan = moved(make_plan(settings, urls(layout), nats_nodes(layout, data)), layout)
             with Handle(plan, attached=True, lock=lock) as handle:

@@ -18,7 +18,7 @@ DIGEST_BYTES = 16
 
 
 def admit_as(scope: Scope, key: bytes) -> None:
-    """The request is that of whoever has this key; call it where there are several."""
+    """The request is that of whoever has this key, or is named so; call it where there are several."""
     scope.setdefault("state", {})[TENANT] = key
 
 
@@ -41,7 +41,7 @@ def affinity_of(request: GenerationRequest, tenant: bytes) -> Affinity:
 
 
 def _salt(tenant: bytes, wanted: str) -> str:
-    """A digest of both; empty where both are. A key has no zero byte, so that no two pairs are alike."""
+    """A digest of both; empty where both are. A tenant has no zero byte, so that no two pairs are alike."""
     if not tenant and not wanted:
         return ""
     return hashlib.blake2b(tenant + b"\0" + wanted.encode(), digest_size=DIGEST_BYTES).hexdigest()

@@ -19,6 +19,7 @@ from xpod.router.api.engine_protocol import Engine
 from xpod.router.api.errors import ApiError
 from xpod.router.api.gate import Gate
 from xpod.router.api.metrics import Metrics
+from xpod.router.api.openapi import describe
 from xpod.router.api.operation_routes import operation_routes
 from xpod.router.api.refusals import of_validation
 from xpod.router.api.request_trace import Sampling, Traced
@@ -57,6 +58,7 @@ def make_app(
         app.include_router(trace_routes(traces))
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
+    app.openapi = describe(app)  # type: ignore[method-assign]
     if sampling is not None:
         app.add_middleware(Traced, sampling=sampling)
     app.add_middleware(Gate, settings=settings)

@@ -9,13 +9,16 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from xpod.router.api import prompts
 from xpod.router.api.affinity import affinity_of, tenant_of
+from xpod.router.api.allowance import allowance_of
 from xpod.router.api.answering import answer
+from xpod.router.api.answers import ChatCompletion, Completion, Model, ModelList
+from xpod.router.api.body import router
 from xpod.router.api.context import Api
-from xpod.router.api.errors import ErrorBody
 from xpod.router.api.generation import Ask
 from xpod.router.api.grammar import grammar_of
 from xpod.router.api.idempotency import Key
@@ -25,52 +28,56 @@ from xpod.router.api.resume import HEADER, Place
 from xpod.router.api.sampling import check
 from xpod.router.api.tools import chat_grammar_of
 
-ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-_STREAM = {
-    "content": {"application/json": {}, "text/event-stream": {}},
-    "description": "An answer, or its chunks",
-}
-
 
 def completion_routes(api: Api) -> APIRouter:
-    routes = APIRouter(prefix="/v1", responses=ERRORS)
+    routes = router("/v1")
 
-    @routes.post("/chat/completions", responses={200: _STREAM})
+    @routes.post("/chat/completions", responses=_whole(ChatCompletion))
     async def chat_completions(body: ChatRequest, http: Request) -> Response:
+        """The assistant's next turn in a conversation."""
         arrived = api.metrics.clock()
         api.served(body.model)
         check(body, api.engine.vocab_size)
         grammar = await chat_grammar_of(body, api.text)
-        prompt = await prompts.of_chat(body, api.text)
+        prompt = await prompts.of_chat(body, api)
         ask = _ask(api, body, [prompt], arrived, http)
         ask = replace(ask, grammar=grammar, calls=bool(body.offered))
         return await answer(http, ask, ChatReply(body, api.text))
 
-    @routes.post("/completions", responses={200: _STREAM})
+    @routes.post("/completions", responses=_whole(Completion))
     async def completions(body: CompletionRequest, http: Request) -> Response:
+        """What comes after a text."""
         arrived = api.metrics.clock()
         api.served(body.model)
         check(body, api.engine.vocab_size)
         grammar = await grammar_of(body)
-        each = await prompts.of_completion(body, api.text, api.engine.vocab_size)
+        each = await prompts.of_completion(body, api)
         echoes = [prompt.echo for prompt in each for _ in range(body.n)]
         ask = replace(_ask(api, body, each, arrived, http), grammar=grammar)
         return await answer(http, ask, CompletionReply(body, api.text, echoes))
 
-    @routes.get("/models")
+    @routes.get("/models", responses={200: {"model": ModelList}})
     async def models() -> dict[str, Any]:
+        """The names that the model is served under."""
         return {"object": "list", "data": [_model(api, name) for name in api.model_names]}
 
-    @routes.get("/models/{name:path}")
+    @routes.get("/models/{name:path}", responses={200: {"model": Model}})
     async def model(name: str) -> dict[str, Any]:
+        """One of them."""
         return _model(api, api.served(name))
 
     return routes
 
 
+def _whole(answer: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    """The answer in one body; `openapi` tells of streams."""
+    return {200: {"model": answer, "description": "An answer, or its chunks"}}
+
+
 def _ask(api: Api, body: GenerationRequest, each: list[prompts.Prompt], arrived: float, http: Request) -> Ask:
     place, key = Place.of(http.headers.get(HEADER)), Key.of(http.headers)
-    return Ask(api, body, each, arrived, place, key, affinity_of(body, tenant_of(http.scope)))
+    affinity = affinity_of(body, tenant_of(http.scope))
+    return Ask(api, body, each, arrived, place, key, affinity, allowance=allowance_of(http.scope))
 
 
 def _model(api: Api, name: str) -> dict[str, Any]:

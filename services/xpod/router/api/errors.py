@@ -7,6 +7,7 @@ Does not know: routes, or what was being attempted.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -43,6 +44,9 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
+ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+
+
 class ApiError(HTTPException):
     """A refusal with a status, told to the client in one line."""
 
@@ -56,7 +60,8 @@ class ApiError(HTTPException):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        message = " ".join(message.split())[:LONGEST]  # one line, whatever the client sent
+        message = _shown(message)
+        param = None if param is None else _shown(param)
         super().__init__(status, message, headers)
         detail = {"message": message, "type": kind, "param": param, "code": code}
         self.body: dict[str, dict[str, str | None]] = {"error": detail}
@@ -64,6 +69,11 @@ class ApiError(HTTPException):
     def response(self) -> Response:
         headers = dict(self.headers or {})
         return Response(dump(self.body), self.status_code, headers, media_type="application/json")
+
+
+def _shown(text: str) -> str:
+    """One line of bounded length, whatever the client sent."""
+    return " ".join(text.split())[:LONGEST]
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:

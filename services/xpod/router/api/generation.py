@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
+from xpod.router.api.allowance import Allowance
 from xpod.router.api.choice import Choice, Emit
 from xpod.router.api.context import Api
 from xpod.router.api.engine_protocol import Affinity, Claim, SessionError
@@ -30,7 +31,7 @@ class Ask:
 
     `place` is where an earlier stream of the same request ended too early; with several choices there is none.
     `key` names the request, so that it can be repeated. `affinity` is that of all its choices; `grammar` says what they
-    have to be like. With `calls`, they may call functions.
+    have to be like. With `calls`, they may call functions. `allowance` bounds what its key may ask for.
     """
 
     api: Api
@@ -42,6 +43,7 @@ class Ask:
     affinity: Affinity = field(default_factory=Affinity)
     grammar: str = ""
     calls: bool = False
+    allowance: Allowance | None = None
 
     @property
     def time_left(self) -> float | None:
@@ -106,6 +108,8 @@ class Generation:
         plan = [(prompt, spec) for prompt in self._ask.prompts for spec in _specs(self._ask, prompt)]
         self.seed = plan[0][1].seed
         request_trace().prepared()
+        if self._ask.allowance is not None:
+            self._ask.allowance.ask(sum(len(prompt.ids) for prompt in self._ask.prompts))
         try:
             for index, (prompt, spec) in enumerate(plan):
                 self.choices.append(await _open(self._ask, prompt, spec, index))
@@ -179,6 +183,8 @@ async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Cho
         stream=api.text.stream(),
         stops=StopMatcher(ask.request.stops),
         min_tokens=ask.request.min_tokens,
-        meter=api.metrics.meter(len(prompt.ids), ask.arrived),
+        meter=api.metrics.meter(
+            len(prompt.ids), ask.arrived, None if ask.allowance is None else ask.allowance.spend
+        ),
         reader=CallReader(session.id) if ask.calls else None,
     )

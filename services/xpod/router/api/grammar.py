@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from xpod.router.api.errors import bad_request
-from xpod.router.api.strict import Strict, Utf8
+from xpod.router.api.strict import JsonObject, Several, Strict, Utf8
 from xpod_model.errors import GrammarError
 from xpod_model.grammar import of_choice, of_json, of_lark, of_regex
 
-Schema = dict[str, Any] | bool
+Schema = JsonObject | bool
 CODE = "bad_grammar"
 ANY_OBJECT: Schema = {"type": "object"}
 
@@ -27,12 +27,14 @@ class TextFormat(Strict):
     """No format."""
 
     type: Literal["text"]
+    """No format."""
 
 
 class JsonObjectFormat(Strict):
     """Any JSON object."""
 
     type: Literal["json_object"]
+    """Any JSON object."""
 
     @property
     def schema_wanted(self) -> Schema:
@@ -46,16 +48,22 @@ class JsonSchema(Strict):
     """`strict` is how it always is here; `name` and `description` are for the client's own use."""
 
     name: Utf8
+    """For the client's own use."""
     description: Utf8 | None = None
+    """For the client's own use."""
     schema_: Annotated[Schema, Field(alias="schema")] = ANY_OBJECT
+    """The JSON schema."""
     strict: bool | None = None
+    """The schema always holds."""
 
 
 class JsonSchemaFormat(Strict):
     """JSON of a schema."""
 
     type: Literal["json_schema"]
+    """JSON of a schema."""
     json_schema: JsonSchema
+    """Which one."""
 
     @property
     def schema_wanted(self) -> Schema:
@@ -72,10 +80,15 @@ class StructuredOutputs(Strict):
     """One of these: vLLM's words for more than OpenAI's API has."""
 
     json_: Annotated[Schema | None, Field(alias="json")] = None
+    """A JSON schema."""
     json_object: bool | None = None
+    """Any JSON object."""
     regex: Utf8 | None = None
-    choice: Annotated[list[Annotated[Utf8, Field(min_length=1)]], Field(min_length=1)] | None = None
+    """A regular expression that all of the answer matches."""
+    choice: Annotated[Several[Annotated[Utf8, Field(min_length=1)]], Field(min_length=1)] | None = None
+    """The answer is one of these texts."""
     grammar_: Annotated[Utf8 | None, Field(alias="grammar")] = None
+    """A grammar in Lark's notation."""
 
     def grammar(self) -> str:
         """Raises GrammarError: not one of them, or one that makes no sense."""
@@ -99,9 +112,13 @@ class Guided(Strict):
     """The parameters of requests that say what the answer has to be like."""
 
     response_format: ResponseFormat | None = None
+    """What the answer has to be like."""
     structured_outputs: StructuredOutputs | None = None
+    """The same in vLLM's words, of which one is given."""
     ignore_eos: bool = False
+    """Go on until max_tokens, whatever the model says of an end."""
     min_tokens: Annotated[int, Field(ge=0)] = 0
+    """The answer has no end before so many tokens."""
 
 
 async def grammar_of(request: Guided) -> str:

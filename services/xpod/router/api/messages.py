@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from xpod.router.api.strict import Inconsistent, Strict, Utf8
+from xpod.router.api.strict import Inconsistent, Several, Strict, Utf8
 
 _OTHERS: dict[str, tuple[Any, ...]] = dict.fromkeys(("audio", "function_call", "refusal"), ()) | {
     "annotations": ([],)
@@ -21,7 +21,9 @@ class TextPart(Strict):
     """A piece of a message's content."""
 
     type: str
+    """Only text is supported."""
     text: Utf8 = ""
+    """The text."""
 
     @model_validator(mode="before")
     @classmethod
@@ -37,6 +39,7 @@ class CalledFunction(Strict):
 
     name: Utf8
     arguments: Utf8
+    """The text of a JSON object."""
 
     @model_validator(mode="after")
     def _object(self) -> CalledFunction:
@@ -58,8 +61,10 @@ class ToolCall(Strict):
 
     neutral = {"index": tuple(range(128))}
     id: Utf8
+    """What the answer to the call refers to."""
     type: Literal["function"] = "function"
     function: CalledFunction
+    """What was called."""
 
     def for_template(self) -> dict[str, Any]:
         """The call as chat templates know it."""
@@ -72,10 +77,15 @@ class ChatMessage(Strict):
 
     neutral = _OTHERS
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Utf8 | list[TextPart] | None = None
+    """Who speaks."""
+    content: Utf8 | Several[TextPart] | None = None
+    """What is said; absent only where there are calls."""
     name: Utf8 | None = None
-    tool_calls: list[ToolCall] = []
+    """The speaker's name, for templates that know of it."""
+    tool_calls: Several[ToolCall] = []
+    """Calls that the assistant made."""
     tool_call_id: Utf8 | None = None
+    """Of a tool: the call that this is the answer to."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ChatMessage:

@@ -104,9 +104,12 @@ class Metrics:
         )
         self.ended = {reason: done.labels(model_name, reason) for reason in FINISHES}
 
-    def meter(self, prompt_tokens: int, arrived: float) -> Meter:
-        """Begin to measure one session of a request that arrived at `arrived` on this clock."""
-        return Meter(self, prompt_tokens, arrived)
+    def meter(self, prompt_tokens: int, arrived: float, spend: Callable[[], None] | None = None) -> Meter:
+        """Begin to measure one session of a request that arrived at `arrived` on this clock.
+
+        `spend` is told of every token, for whom they count.
+        """
+        return Meter(self, prompt_tokens, arrived, spend)
 
     def load(self) -> int:
         """How many requests are running or waiting."""
@@ -126,8 +129,11 @@ class Metrics:
 class Meter:
     """One session's measurements; `end` counts once, whoever calls it first."""
 
-    def __init__(self, metrics: Metrics, prompt_tokens: int, arrived: float) -> None:
+    def __init__(
+        self, metrics: Metrics, prompt_tokens: int, arrived: float, spend: Callable[[], None] | None = None
+    ) -> None:
         self._metrics = metrics
+        self._spend = spend
         self._prompt_tokens = prompt_tokens
         self._arrived = arrived
         self._last = self._longest = 0.0
@@ -150,6 +156,8 @@ class Meter:
             self._metrics.token_gap.observe(gap)
             self._longest = max(self._longest, gap)
         self._metrics.generation_tokens.inc()
+        if self._spend is not None:
+            self._spend()
         self._count += 1
         self._last = now
 

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from xpod.router.api.context import Api
 from xpod.router.api.errors import bad_request
 from xpod.router.api.messages import ChatMessage
 from xpod.router.api.requests import ChatRequest, CompletionRequest
@@ -32,48 +33,61 @@ class Prompt:
     echo: str = ""
 
 
-async def encode(text: Text, content: str, *, add_special: bool) -> list[int]:
-    """Tokenise, without holding up the event loop for long."""
-    if len(content) < _LONG_TEXT:
-        return text.encode(content, add_special=add_special)
-    return await asyncio.to_thread(text.encode, content, add_special=add_special)
+async def encode(text: Text, content: str, *, add_special: bool, param: str) -> list[int]:
+    """Tokenise, without holding up the event loop for long. Raises ApiError."""
+    try:
+        if len(content) < _LONG_TEXT:
+            return text.encode(content, add_special=add_special)
+        return await asyncio.to_thread(text.encode, content, add_special=add_special)
+    except ModelError as error:
+        raise bad_request(str(error), param) from error
 
 
-async def of_completion(request: CompletionRequest, text: Text, vocab_size: int) -> list[Prompt]:
+def check_length(api: Api, length: int, param: str) -> None:
+    """Refuse a text that cannot fit into the context, before it is tokenised. Raises ApiError."""
+    most = api.text.most_characters(api.engine.max_model_len)
+    if length > most:
+        context = f"this model's context is {api.engine.max_model_len} tokens"
+        raise bad_request(f"{context}; no text of {length} characters fits", param, "context_length_exceeded")
+
+
+async def of_completion(request: CompletionRequest, api: Api) -> list[Prompt]:
     """One prompt, or several where a list of them was sent."""
     given = request.prompt
     if isinstance(given, str) or (given and isinstance(given[0], int)):
         given = [given]  # type: ignore[assignment]
     if not given:
         raise bad_request("the prompt is empty", "prompt", "empty_prompt")
-    return [await _prompt(each, request.echo, text, vocab_size) for each in given]  # type: ignore[arg-type]
+    return [await _prompt(each, request.echo, api) for each in given]  # type: ignore[arg-type]
 
 
-async def _prompt(given: str | list[int], echo: bool, text: Text, vocab_size: int) -> Prompt:
+async def _prompt(given: str | list[int], echo: bool, api: Api) -> Prompt:
     if isinstance(given, str):
-        ids = await encode(text, given, add_special=True)
+        check_length(api, len(given), "prompt")
+        ids = await encode(api.text, given, add_special=True, param="prompt")
         shown = given
     else:
-        check_tokens(given, vocab_size, "prompt")
+        check_tokens(given, api.engine.vocab_size, "prompt")
         ids = given
-        shown = text.decode(ids) if echo else ""
+        shown = api.text.decode(ids) if echo else ""
     if not ids:
         raise bad_request("the prompt is empty", "prompt", "empty_prompt")
     return Prompt(ids, shown if echo else "")
 
 
-async def of_chat(request: ChatRequest, text: Text) -> Prompt:
+async def of_chat(request: ChatRequest, api: Api) -> Prompt:
     """The chat template's text, tokenised as it stands."""
-    content = render(
-        request.messages, text, True, request.chat_template_kwargs, for_template(request.offered)
+    content = await render(
+        request.messages, api.text, True, request.chat_template_kwargs, for_template(request.offered)
     )
-    ids = await encode(text, content, add_special=False)
+    check_length(api, len(content), "messages")
+    ids = await encode(api.text, content, add_special=False, param="messages")
     if not ids:
         raise bad_request("the chat template made nothing of these messages", "messages", "empty_prompt")
     return Prompt(ids)
 
 
-def render(
+async def render(
     messages: list[ChatMessage],
     text: Text,
     generate: bool,
@@ -87,6 +101,8 @@ def render(
         raise bad_request("the model's chat template has no place for tools", "tools", "unsupported_value")
     turns = [message.for_template() for message in messages]
     try:
-        return text.apply_chat_template(turns, tools=tools, add_generation_prompt=generate, **template_kwargs)
+        return await asyncio.to_thread(
+            text.apply_chat_template, turns, tools=tools, add_generation_prompt=generate, **template_kwargs
+        )
     except ModelError as error:
         raise bad_request(str(error), "messages", "chat_template") from error

@@ -14,14 +14,15 @@ from pydantic import Field
 
 from xpod.router.api.grammar import Guided
 from xpod.router.api.messages import ChatMessage
-from xpod.router.api.strict import Strict, Utf8
+from xpod.router.api.strict import JsonObject, Several, Strict, Utf8, few
 from xpod.router.api.tools import Tools
 
 StopText = Annotated[Utf8, Field(min_length=1)]
-StopTexts = Annotated[list[StopText], Field(max_length=16)]
+StopTexts = Annotated[Several[StopText], Field(max_length=16)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 CacheSalt = Annotated[Utf8, Field(min_length=1, max_length=256)]
+Name = Annotated[Utf8, Field(max_length=1024)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
 # Parameters that others have and this API has not: harmless at these values (or null), refused at any other.
@@ -80,35 +81,59 @@ class StreamOptions(Strict):
 
     neutral = {"include_obfuscation": (False,)}
     include_usage: bool = False
+    """A last chunk says how many tokens prompt and answer had."""
     continuous_usage_stats: bool = False
+    """With include_usage: each chunk says so, of what there is by then."""
 
 
 class GenerationRequest(Guided, ABC):
     """What both completion endpoints share."""
 
     neutral = _NEUTRAL
-    model: str | None = None
+    model: Utf8 | None = None
+    """A name of /v1/models; without it, the first one."""
     stream: bool = False
+    """Send the answer as server-sent events as it comes."""
     stream_options: StreamOptions | None = None
+    """Needs stream."""
     n: Annotated[int, Field(ge=1, le=128)] = 1
+    """Answers for each prompt, each with a seed of its own."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The answer ends after so many tokens: by default 16 for a completion, what the context holds for a chat."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
+    """Divides the logits; 0 takes the likeliest token."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Draw from the likeliest tokens that together have this probability."""
     presence_penalty: Penalty = 0.0
+    """Taken off the logits of tokens that the answer has already."""
     frequency_penalty: Penalty = 0.0
-    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias] = {}
+    """Taken off the logits of tokens for each time that the answer has them."""
+    logit_bias: Annotated[dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias], few()] = {}
+    """Added to the logits of these token ids."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    """The same request with the same seed gives the same answer, token for token."""
     stop: StopText | StopTexts | None = None
-    stop_token_ids: list[TokenId] = []
-    user: Utf8 | None = None
-    prompt_cache_key: Utf8 | None = None
+    """The answer ends before the first of these texts; at most 16."""
+    stop_token_ids: Several[TokenId] = []
+    """The answer ends with one of these tokens, whose text is not part of it."""
+    user: Name | None = None
+    """Whose request it is: the conversation, where prompt_cache_key does not name one."""
+    prompt_cache_key: Name | None = None
+    """Names the conversation: with session routing, all of it goes to one prefill worker."""
     cache_salt: CacheSalt | None = None
+    """KV is shared with requests of the same salt and key alone."""
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] = 0
+    """Among one key's requests that wait, the lowest is first."""
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] = 0
+    """Draw from so many of the likeliest tokens; 0 or -1: from all."""
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Draw from tokens that have at least this part of the likeliest one's probability."""
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    """Divides (or, below zero, multiplies) the logits of tokens that prompt or answer have already."""
     return_token_ids: bool = False
+    """Choices say the ids of their tokens."""
     timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds; the request is given up with 408 when it is not complete by then."""
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -129,9 +154,12 @@ class GenerationRequest(Guided, ABC):
 class CompletionRequest(GenerationRequest):
     """The body of /v1/completions."""
 
-    prompt: Utf8 | list[TokenId] | list[Utf8] | list[list[TokenId]]
+    prompt: Utf8 | Several[TokenId] | Several[Utf8] | Several[Several[TokenId]]
+    """A text, or token ids; or several of either, each of which gets n answers."""
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    """Logprobs of the answer's tokens, and of so many alternatives to each."""
     echo: bool = False
+    """The text begins with the prompt."""
 
     @property
     def alternatives(self) -> int:
@@ -141,11 +169,16 @@ class CompletionRequest(GenerationRequest):
 class ChatRequest(GenerationRequest, Tools):
     """The body of /v1/chat/completions."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[Several[ChatMessage], Field(min_length=1)]
+    """The conversation so far."""
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The newer name of max_tokens."""
     logprobs: bool = False
+    """Logprobs of the answer's tokens."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    chat_template_kwargs: dict[str, Any] = {}
+    """And of so many alternatives to each; needs logprobs."""
+    chat_template_kwargs: JsonObject = {}
+    """Variables for the chat template."""
 
     @property
     def alternatives(self) -> int:

@@ -22,7 +22,11 @@ class TextStream(Protocol):
 class Text(Protocol):
     """Text to tokens and back."""
 
-    def encode(self, text: str, /, *, add_special: bool = True) -> list[int]: ...
+    def encode(self, text: str, /, *, add_special: bool = True) -> list[int]:
+        """Raises ModelError."""
+
+    def most_characters(self, tokens: int, /) -> int:
+        """A text of more is more tokens than that."""
 
     def decode(self, ids: Sequence[int], /, *, skip_special: bool = True) -> str: ...
 

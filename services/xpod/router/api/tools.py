@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from xpod.router.api.errors import bad_request
 from xpod.router.api.grammar import Guided, Schema, TextFormat, grammar_of, made
-from xpod.router.api.strict import Inconsistent, Strict, Utf8
+from xpod.router.api.strict import Inconsistent, JsonObject, Several, Strict, Utf8
 from xpod.router.api.text_protocol import Text
 from xpod.router.api.tool_calls import CLOSE, OPEN
 from xpod_model.grammar import COMPACT, of_lark
@@ -30,7 +30,8 @@ class Function(Strict):
 
     name: FunctionName
     description: Utf8 | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
+    """The JSON schema of its arguments, an object."""
     strict: bool | None = None
 
 
@@ -39,6 +40,7 @@ class Tool(Strict):
 
     type: Literal["function"]
     function: Function
+    """The function."""
 
 
 class FunctionOfName(Strict):
@@ -57,9 +59,12 @@ class NamedTool(Strict):
 class Tools(Guided):
     """The parameters of requests that offer tools."""
 
-    tools: list[Tool] = []
+    tools: Several[Tool] = []
+    """Functions that the model may call; for models whose chat template knows of them."""
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    """Whether it may (auto), has to (required, or one by name), or must not (none)."""
     parallel_tool_calls: bool = True
+    """May it make several calls in one answer?"""
 
     @model_validator(mode="after")
     def _consistent(self) -> Tools:
