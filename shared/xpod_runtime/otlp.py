@@ -30,7 +30,7 @@ SERVERS = frozenset({names.REQUEST, names.PREFILL, names.DECODE, names.EXPERT})
 CLIENTS = frozenset({names.PLACE, names.ATTEMPT})
 LISTS = frozenset({"gen_ai.response.finish_reasons"})
 """Attributes that OpenTelemetry has as lists; here, texts with commas."""
-CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 1.0
 """A process that ends waits so long for a collector that does not answer."""
 log = structlog.get_logger(__name__)
 

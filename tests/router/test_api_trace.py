@@ -9,7 +9,7 @@ import pytest
 
 from router.api_fakes import CHAT, COMPLETIONS, HI, ByteText, FakeEngine, says
 from xpod.router.api import ApiSettings, make_app
-from xpod.router.api.engine_protocol import SessionError
+from xpod.router.api.engine_protocol import Overloaded, SessionError
 from xpod.router.api.request_trace import Sampling
 from xpod_proto import ReadTrace, SpanRecord
 from xpod_runtime.trace_context import HEADER, TraceContext
@@ -131,7 +131,9 @@ async def test_a_failure_is_told(failure: Exception, status: int, told: str) -> 
 
 async def test_what_opens_no_session_leaves_nothing() -> None:
     served = Served(api_key="key")
+    served.engine.refusal = Overloaded(1.0)
     for headers in ({}, {"authorization": "Bearer key"}):
+        await served.ask("POST", COMPLETIONS, json=PROMPT, headers=headers | {HEADER: CALLER.header})
         await served.ask("POST", COMPLETIONS, json={"prompt": "hi", "n": 0}, headers=headers)
         await served.ask("GET", "/v1/models", headers=headers)
         await served.ask("POST", "/tokenize", json={"prompt": "x"}, headers=headers)

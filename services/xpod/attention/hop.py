@@ -106,7 +106,7 @@ class Hop:
         """Ask for the outputs of `rows` `[T, D]` for their chosen `experts` `[T, K]`."""
         out = np.empty((experts.size, rows.shape[1]), rows.dtype)
         exchange = Exchange(layer, rows, experts, out)
-        if self.trace.within is not None and (span := self.trace.begin(layer, len(rows))) is not None:
+        if (span := self.trace.begin(layer, len(rows))) is not None:
             exchange.span, exchange.trace = span, span.context.header
         if not self._lost.empty():  # before asking: who is lost now may be back, and be asked
             self._see_who_is_lost()

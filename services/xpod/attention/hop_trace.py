@@ -13,7 +13,7 @@ from xpod_runtime import span_names as names
 from xpod_runtime.trace_context import TraceContext, new_span
 from xpod_runtime.tracing import Tracer, now_ns
 
-MOST_FAULTS = 32
+MOST_FAULTS = 8
 """Of a step that are told."""
 
 

@@ -116,8 +116,9 @@ class Generation:
         except XpodError as error:
             self._reason = "error"
             raise of_engine(error) from error
-        tokens = sum(len(prompt.ids) for prompt in self._ask.prompts)
-        request_trace().opened(self.choices, self._ask.api.served(self._ask.request.model), tokens)
+        finally:
+            tokens = sum(len(prompt.ids) for prompt in self._ask.prompts)
+            request_trace().opened(self.choices, self._ask.api.served(self._ask.request.model), tokens)
 
     async def run(self, emit: Emit) -> None:
         """Emit the pieces of all choices as they come. Raises the first failure; cancels whatever is left."""

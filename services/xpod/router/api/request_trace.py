@@ -40,16 +40,21 @@ class RequestTrace:
     def __init__(self, span: LiveSpan, tracer: Tracer | None = None) -> None:
         self._span, self._tracer = span, tracer
         self._opened = False
+        self._prepared = 0
+        """When its prompts were tokens, in ns from its arrival."""
 
     def prepared(self) -> None:
         """It was found valid, and its prompts are tokens."""
-        if self._tracer is not None and self._span.live:
-            end = self._span.start + self._span.elapsed
-            self._tracer.note(names.PREPARE, self._span.context, self._span.start, end)
+        if self._span.live:
+            self._prepared = self._span.elapsed
 
     def opened(self, choices: Sequence[Choice], model: str, prompt_tokens: int) -> None:
-        """There are sessions now."""
-        self._opened = True
+        """There are sessions now, if there are any."""
+        if not choices:
+            return
+        self._opened, start = True, self._span.start
+        if self._tracer is not None:
+            self._tracer.note(names.PREPARE, self._span.context, start, start + self._prepared)
         self._span.set(
             {"gen_ai.request.model": model, "gen_ai.usage.input_tokens": prompt_tokens},
             session=choices[0].session.id,
