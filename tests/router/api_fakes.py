@@ -10,9 +10,12 @@ from typing import Any
 import httpx
 
 from xpod.router.api import ApiSettings, Output, make_app
-from xpod.router.api.engine_protocol import Affinity, Claim, UnknownMember
+from xpod.router.api.engine_protocol import Affinity, Claim, SessionError, UnknownMember
+from xpod.router.response_shelf import ResponseShelf
 from xpod_model.errors import TemplateError
 from xpod_proto import SamplingSpec
+from xpod_runtime.local_store import LocalStore, Shelf
+from xpod_runtime.store import Store
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -76,6 +79,7 @@ class FakeSession:
         self.sampling = sampling
         self.cancelled = asyncio.Event()
         self.left = asyncio.Event()
+        self.stopped = asyncio.Event()
         self.attached = False
         self.waits = asyncio.Event()
         self.given = 0
@@ -84,7 +88,7 @@ class FakeSession:
         for step in self.script:
             if isinstance(step, asyncio.Event):
                 self.waits.set()
-                await step.wait()
+                await self._waited(step)
             elif isinstance(step, Exception):
                 raise step
             else:
@@ -94,6 +98,14 @@ class FakeSession:
                 yield output
                 if output.finish:
                     return
+
+    async def _waited(self, step: asyncio.Event) -> None:
+        ways = [asyncio.ensure_future(event.wait()) for event in (step, self.stopped)]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        if self.stopped.is_set():
+            raise SessionError("cancelled", "its client cancelled it")
 
     def _output(self, token: int) -> Output:
         last = self.given + 1 == self.sampling.max_tokens
@@ -152,6 +164,11 @@ class FakeEngine:
         self.began.set()
         return session
 
+    async def cancel(self, session: str) -> None:
+        for claim, found in zip(self.claims, self.sessions, strict=True):
+            if claim is not None and claim.session == session:
+                found.stopped.set()
+
     async def metrics_of(self, member: str) -> str:
         if self.refusal is not None:
             raise self.refusal
@@ -168,8 +185,13 @@ def says(text: str) -> list[int]:
     return [*text.encode(), EOS]
 
 
-def app_of(engine: FakeEngine, **settings: Any) -> Any:
-    return make_app(engine, ByteText(), ApiSettings(version="1.2.3", **settings))
+def shelf_of(store: Store | None = None, router: str = "router-0", seconds: float = 600.0) -> ResponseShelf:
+    return ResponseShelf(store or LocalStore(Shelf()), router, seconds)
+
+
+def app_of(engine: FakeEngine, shelf: ResponseShelf | None = None, **settings: Any) -> Any:
+    settings_ = ApiSettings(version="1.2.3", **settings)
+    return make_app(engine, ByteText(), settings_, shelf=shelf or shelf_of())
 
 
 async def post(

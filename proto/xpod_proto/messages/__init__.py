@@ -42,6 +42,7 @@ from xpod_proto.messages.mempool import (
     TransferBlocks,
 )
 from xpod_proto.messages.prefill import PrefillTask
+from xpod_proto.messages.responses import ResponseEnd, ResponseFacts, ResponseOwner
 from xpod_proto.messages.router import PrefillDone, RunningSessions, SessionFailed, TokenEvent
 from xpod_proto.messages.sampling import SamplingSpec
 from xpod_proto.messages.tracing import ReadTrace, SpanRecord, TraceSpans
@@ -87,6 +88,9 @@ __all__ = [
     "ReadMetrics",
     "ReadTrace",
     "ReplayTokens",
+    "ResponseEnd",
+    "ResponseFacts",
+    "ResponseOwner",
     "RollCall",
     "RunningSessions",
     "SamplingSpec",

@@ -22,6 +22,9 @@ from xpod.router.api.metrics import Metrics
 from xpod.router.api.operation_routes import operation_routes
 from xpod.router.api.refusals import of_validation
 from xpod.router.api.request_trace import Sampling, Traced
+from xpod.router.api.responses.desk import Desk
+from xpod.router.api.responses.record import Shelf
+from xpod.router.api.responses.routes import response_routes
 from xpod.router.api.settings import ApiSettings
 from xpod.router.api.text_protocol import Text
 from xpod.router.api.token_routes import token_routes
@@ -34,12 +37,14 @@ def make_app(
     settings: ApiSettings,
     registry: CollectorRegistry | None = None,
     *,
+    shelf: Shelf | None = None,
     sampling: Sampling | None = None,
     traces: Traces | None = None,
 ) -> FastAPI:
     """The application; `registry` lets the caller publish metrics of its own on /metrics.
 
-    With `sampling`, requests are traced; with `traces`, these can be asked for.
+    Responses are kept on `shelf`; its `state.desk` is where they are asked for. With `sampling`, requests are traced;
+    with `traces`, these can be asked for.
     """
     metrics = Metrics(engine.model_name, registry, queued=lambda: engine.waiting)
     api = Api(engine, text, settings, metrics, int(time.time()))
@@ -51,7 +56,13 @@ def make_app(
         redirect_slashes=False,
         strict_content_type=False,
     )
-    for routes in (completion_routes(api), token_routes(api), operation_routes(api)):
+    app.state.desk = desk = Desk(api, shelf)
+    for routes in (
+        completion_routes(api),
+        response_routes(api, desk),
+        token_routes(api),
+        operation_routes(api),
+    ):
         app.include_router(routes)
     if traces is not None:
         app.include_router(trace_routes(traces))

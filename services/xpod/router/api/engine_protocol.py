@@ -72,13 +72,14 @@ class Claim:
     """A session that there may be already: its id, the digest of the request behind it, and where the client is.
 
     Of the tokens before `start` the client needs no logprobs. One that is `lasting` goes on when its client leaves,
-    and is remembered for a while.
+    and is remembered for a while. One that is `fresh` nobody can have yet.
     """
 
     session: str
     request: bytes = b""
     start: int = 0
     lasting: bool = False
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,9 @@ class Engine(Protocol):
 
         Those before the claim's start may lack their logprobs. Raises NotReady, Overloaded or KeyReused.
         """
+
+    async def cancel(self, session: str) -> None:
+        """End it wherever it runs: whoever reads it gets a SessionError with the code `cancelled`. Idempotent."""
 
     def status(self) -> dict[str, Any]:
         """The object that `xpod status --json` prints."""

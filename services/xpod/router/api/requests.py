@@ -83,15 +83,9 @@ class StreamOptions(Strict):
     continuous_usage_stats: bool = False
 
 
-class GenerationRequest(Guided, ABC):
-    """What both completion endpoints share."""
+class Sampled(Strict):
+    """What every request for tokens may say: how they are drawn, and whose they are."""
 
-    neutral = _NEUTRAL
-    model: str | None = None
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    n: Annotated[int, Field(ge=1, le=128)] = 1
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     presence_penalty: Penalty = 0.0
@@ -115,6 +109,17 @@ class GenerationRequest(Guided, ABC):
         if self.stop is None:
             return ()
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+
+
+class GenerationRequest(Sampled, Guided, ABC):
+    """What both completion endpoints share."""
+
+    neutral = _NEUTRAL
+    model: str | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=128)] = 1
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
 
     @property
     @abstractmethod
