@@ -41,7 +41,7 @@ class ByteStream:
 class ByteText:
     """Token i is byte i; 256 ends the text."""
 
-    knows_tools = True
+    has_template = knows_tools = True
     added_tokens = frozenset[str]()
 
     def encode(self, text: str, /, *, add_special: bool = True) -> list[int]:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from xpod.router.api.completion_routes import completion_routes
 from xpod.router.api.context import Api
+from xpod.router.api.embedding_routes import embedding_routes
 from xpod.router.api.engine_protocol import Engine
 from xpod.router.api.errors import ApiError
 from xpod.router.api.gate import Gate
@@ -60,6 +61,7 @@ def make_app(
     for routes in (
         completion_routes(api),
         response_routes(api, desk),
+        embedding_routes(api),
         token_routes(api),
         operation_routes(api),
     ):

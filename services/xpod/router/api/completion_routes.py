@@ -82,4 +82,12 @@ def _model(api: Api, name: str) -> dict[str, Any]:
         "root": api.engine.model_name,
         "parent": None,
         "max_model_len": api.engine.max_model_len,
+        "capabilities": {
+            "completions": True,
+            "chat": api.text.has_template,
+            "responses": api.text.has_template,
+            "tools": api.text.knows_tools,
+            "structured_outputs": True,
+            "embeddings": False,
+        },
     }
