@@ -15,6 +15,7 @@ from router.test_api_server import client
 from xpod.router.api import NotReady
 from xpod.router.api.responses import run as running
 from xpod_runtime.local_store import LocalStore, Shelf
+from xpod_runtime.testing import LIMIT
 
 BASIC: dict[str, Any] = {"model": "fake", "input": "hi"}
 BACKGROUND = BASIC | {"background": True}
@@ -195,12 +196,13 @@ async def test_a_request_with_a_key_is_answered_once() -> None:
 
 async def test_a_store_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers are told all the same, and kept later; what has to be kept is refused."""
-    monkeypatch.setattr(running, "AGAIN_SECONDS", 0.01)
-    monkeypatch.setattr(running, "PROMISE_SECONDS", 0.05)
+    monkeypatch.setattr(running, "PAUSES", (0.01,) * 1000)
+    monkeypatch.setattr(running, "PROMISE_SECONDS", LIMIT)  # who knows that it does not answer does not wait
     store = Shelf()
     async with routers(FakeEngine(*says("a")), FakeEngine(*says("a")), store=store) as (one, two):
         store.answers = False
-        response = await one.responses.create(**BASIC)
+        async with asyncio.timeout(LIMIT / 2):
+            response = await one.responses.create(**BASIC)
         assert response.output_text == "a"
         assert await one.responses.retrieve(response.id) == response
         for wants in (two.responses.retrieve(response.id), one.responses.create(**BACKGROUND)):
@@ -208,7 +210,7 @@ async def test_a_store_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> 
                 await wants
             assert caught.value.status_code == 503
         store.answers = True
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LIMIT):
             assert await found_later(two, response.id) == response.to_dict()
 
 

@@ -95,18 +95,20 @@ class ResponseShelf:
         `lives` says which other routers are there, `runs` which responses are here.
         """
         ids = []
-        for key in await self._store.below(RUNNING):
+        for key, owner in (await self._store.below(RUNNING)).items():
             id = PREFIX + key.removesuffix(f".{OWNER}")
-            entry = None if runs(id) else await self._store.get(_running(id))
-            if entry is None or not isinstance(entry.message, ResponseOwner):
+            if not isinstance(owner, ResponseOwner) or runs(id):
                 continue
-            owner = entry.message.router
-            ours = owner == self._router
-            if not ours and not lives(owner):
-                claim = await self._store.claim(_running(id), ResponseOwner(self._router), entry.revision)
-                ours = claim is not None
-            ids += [id] if ours else []
+            if owner.router == self._router or (not lives(owner.router) and await self._claimed(id, owner)):
+                ids.append(id)
         return ids
+
+    async def _claimed(self, id: str, owner: ResponseOwner) -> bool:
+        """Do we become the owner after that one?"""
+        entry = await self._store.get(_running(id))
+        if entry is None or entry.message != owner:
+            return False
+        return await self._store.claim(_running(id), ResponseOwner(self._router), entry.revision) is not None
 
 
 def _running(id: str) -> str:

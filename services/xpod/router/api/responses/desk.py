@@ -25,7 +25,7 @@ from xpod.router.api.idempotency import Key, digest_of
 from xpod.router.api.responses.opening import Opened, Past, opened
 from xpod.router.api.responses.record import PREFIX, Kept, Record, Shelf
 from xpod.router.api.responses.request import ResponsesRequest
-from xpod.router.api.responses.run import Run, insist
+from xpod.router.api.responses.run import Run
 from xpod.router.api.responses.telling import choice_of, pieces_of
 from xpod_runtime.errors import StoreError, XpodError
 
@@ -134,7 +134,6 @@ class Desk:
             raise of_engine(error) from error
         meter = api.metrics.meter(len(record.prompt), arrived)
         choice = choice_of(record, api.text, session, meter)
-        begun = None
         if shelf is not None and request.background:
             try:
                 other = await shelf.begin(record)
@@ -145,9 +144,10 @@ class Desk:
                     raise of_engine(error) from error
                 raise
             record = record if other is None else other.record
-        elif shelf is not None:
-            begun = insist(lambda: shelf.begin(record), record.id)
-        return self._start(Run(record, lasting=lasting), choice, begun)
+        run = Run(record, lasting=lasting)
+        later = shelf is not None and not request.background
+        begun = run.insist(lambda: shelf.begin(record)) if shelf is not None and later else None
+        return self._start(run, choice, begun)
 
     def _start(self, run: Run, choice: Choice, begun: Coroutine[Any, Any, object] | None = None) -> Run:
         self._runs[run.record.id] = run

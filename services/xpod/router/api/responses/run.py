@@ -24,8 +24,8 @@ log = structlog.get_logger("xpod.router.api")
 R = TypeVar("R")
 PROMISE_SECONDS = 0.5
 """So long the end of an answer waits for the store."""
-AGAIN_SECONDS = 1.0
-TRIES = 60
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between the tries to keep something: longer than a store elects a leader."""
 STATUS_OF: dict[str, Ended] = {"stop": "completed", "length": "incomplete"}
 
 
@@ -40,7 +40,7 @@ class Run:
         self.cached = 0
         self._readers = 0
         self._telling = True
-        self._changed = asyncio.Event()
+        self._changed, self._failing = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._beginning: asyncio.Task[Any] | None = None
         self._keeping: set[asyncio.Task[Any]] = set()
@@ -101,6 +101,18 @@ class Run:
         if self._task is not None:
             await asyncio.wait({self._task})
 
+    async def insist(self, write: Callable[[], Awaitable[R]]) -> R | None:
+        """What `write` returns at last; None where the store does not answer for all that time."""
+        for pause in (*PAUSES, 0.0):
+            try:
+                return await write()
+            except StoreError as error:
+                self._failing.set()
+                log.info("a response cannot be kept yet", response=self.record.id, error=str(error))
+                await asyncio.sleep(pause)
+        log.warning("a response is not kept", response=self.record.id)
+        return None
+
     # how it goes on
 
     def start(
@@ -130,9 +142,11 @@ class Run:
         end = await self._tell(choice)
         self._telling = False
         if shelf is not None:
-            keeping = self._spawn(self._keep_end(shelf, end))
-            done, _ = await asyncio.wait({keeping}, timeout=PROMISE_SECONDS)
-            kept = keeping.result() if done else None
+            keeping, failing = self._spawn(self._keep_end(shelf, end)), self._spawn(self._failing.wait())
+            ways = {keeping, failing}
+            await asyncio.wait(ways, timeout=PROMISE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            failing.cancel()
+            kept = keeping.result() if keeping.done() else None
             if kept is not None and kept.end is not None:
                 end = kept.end
                 self.pieces += pieces_of(self.record, text, kept.outputs)[len(self.pieces) :]
@@ -178,16 +192,4 @@ class Run:
         if self._beginning is not None:
             await asyncio.wait({self._beginning})
         outputs = [piece.output for piece in self.pieces]
-        return await insist(lambda: shelf.finish(self.record, end, outputs), self.record.id)
-
-
-async def insist(write: Callable[[], Awaitable[R]], id: str) -> R | None:
-    """What `write` returns at last; None where the store does not answer for a minute."""
-    for _ in range(TRIES):
-        try:
-            return await write()
-        except StoreError as error:
-            log.info("a response cannot be kept yet", response=id, error=str(error))
-            await asyncio.sleep(AGAIN_SECONDS)
-    log.warning("a response is not kept", response=id)
-    return None
+        return await self.insist(lambda: shelf.finish(self.record, end, outputs))
