@@ -1,4 +1,4 @@
-"""A response in the background, and its router as a real process that dies."""
+"""A response in the background, and its router as a real process that dies, in a pod that NATS holds to its rights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ REQUEST: dict[str, Any] = {
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
     sizes = ["--routers", "2", "--prefill", "1", "--decode", "1", "--experts", "2", "--mempool", "1"]
-    up = xpod("up", "--detach", "--port", "0", *sizes, "--supervisors", "1", data=tmp_path / "data")
+    up = xpod(
+        "up", "--detach", "--secure", "--port", "0", *sizes, "--supervisors", "1", data=tmp_path / "data"
+    )
     assert up.returncode == 0, up.stderr
     yield tmp_path / "data"
     down = xpod("down", data=tmp_path / "data")
@@ -75,3 +77,6 @@ def test_another_router_tells_the_rest_to_the_last_event(data: Path) -> None:
             "incomplete",
             expected[-1]["response"]["output"][0]["content"][0]["text"],
         )
+    said = "".join(log.read_text() for log in (data / "logs").glob("*.log"))
+    assert "violation" not in said.lower()
+    assert "the server refused" not in said

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from router.api_fakes import FakeEngine, app_of, post, says
+from router.api_fakes import FakeEngine, app_of, post, says, shelf_of
 
 RESPONSES = "/v1/responses"
 HI: dict[str, Any] = {"input": "hi"}
@@ -145,8 +145,19 @@ async def test_query_parameters() -> None:
         ]:
             answer = await http.get(f"{RESPONSES}/{id}{path}")
             assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), path
-        for path in ("/resp_", "/resp_nobody", "/x.y", "/resp_*"):
-            assert (await http.get(RESPONSES + path)).status_code == 404, path
+
+
+@pytest.mark.parametrize("id", ["resp_", "x.y", "resp_*", "resp_%3E", "resp_a.b", "resp_a%0A", "*"])
+async def test_ids_that_are_none_never_reach_the_store(id: str) -> None:
+    shelf = shelf_of()
+    asked = []
+    shelf.find = asked.append  # type: ignore[method-assign, assignment]
+    transport = httpx.ASGITransport(app_of(FakeEngine(), shelf))
+    async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
+        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")):
+            answer = await http.request(method, f"{RESPONSES}/{id}{path}")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "response_not_found")
+    assert asked == []
 
 
 async def test_half_a_surrogate_pair_where_nobody_looks() -> None:

@@ -192,8 +192,9 @@ class Router(Service):
         config = self.config
         if not config.responses_keep:
             return None
+        name = subjects.responses_bucket(self.pod)
         bounds = Bounds(config.responses_count * KEYS, config.responses_bytes)
-        store = self.data.store(f"{self.pod}-responses", lifetime=config.responses_keep, bounds=bounds)
+        store = self.data.store(name, lifetime=config.responses_keep, bounds=bounds)
         return ResponseShelf(store, self.member, config.responses_keep)
 
     def detail(self) -> dict[str, Value]:

@@ -7,6 +7,7 @@ for. Does not know: HTTP, or how anything is told.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import time
 from collections.abc import Coroutine
@@ -24,7 +25,7 @@ from xpod.router.api.errors import ApiError, bad_request, of_engine
 from xpod.router.api.idempotency import Key, digest_of
 from xpod.router.api.responses.opening import Opened, Past, opened
 from xpod.router.api.responses.record import PREFIX, Kept, Record, Shelf
-from xpod.router.api.responses.request import ResponsesRequest
+from xpod.router.api.responses.request import RESPONSE_ID, ResponsesRequest
 from xpod.router.api.responses.run import Run
 from xpod.router.api.responses.telling import choice_of, pieces_of
 from xpod_runtime.errors import StoreError, XpodError
@@ -33,6 +34,7 @@ log = structlog.get_logger("xpod.router.api")
 NO_LOGPROBS = 2**31 - 1
 """A client that wants none has them all, whatever the token."""
 LOOK_SECONDS = 0.25
+_ID = re.compile(RESPONSE_ID)
 
 
 class Desk:
@@ -188,6 +190,8 @@ class Desk:
 
     async def _found(self, id: str, tenant: bytes) -> Kept:
         run = self._runs.get(id)
+        if _ID.fullmatch(id) is None:  # wildcards among them
+            raise self._unknown(id)
         try:
             kept = None if self._shelf is None else await self._shelf.find(id)
         except StoreError as error:
