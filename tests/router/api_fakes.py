@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from xpod.router.api import ApiSettings, Output, make_app
-from xpod.router.api.engine_protocol import Affinity, Claim, SessionError, UnknownMember
+from xpod.router.api.engine_protocol import Affinity, Claim, Score, SessionError, UnknownMember
 from xpod.router.response_shelf import ResponseShelf
 from xpod_model.errors import TemplateError
 from xpod_proto import SamplingSpec
@@ -137,6 +137,7 @@ class FakeEngine:
         self.claims: list[Claim | None] = []
         self.affinities: list[Affinity] = []
         self.sessions: list[FakeSession] = []
+        self.scored: list[list[int]] = []
         self.began = asyncio.Event()
         self.members: list[dict[str, Any]] = []
         self.texts: dict[str, str] = {}
@@ -163,6 +164,15 @@ class FakeEngine:
         self.sessions.append(session)
         self.began.set()
         return session
+
+    async def scores(
+        self, prompt: list[int], alternatives: int, affinity: Affinity | None = None
+    ) -> list[Score]:
+        if self.refusal is not None:
+            raise self.refusal
+        self.scored.append(prompt)
+        top = tuple((65 + rank, LOGPROB - rank) for rank in range(alternatives))
+        return [Score(LOGPROB - token, top) for token in prompt[1:]]
 
     async def cancel(self, session: str) -> None:
         for claim, found in zip(self.claims, self.sessions, strict=True):

@@ -140,6 +140,7 @@ async def test_query_parameters() -> None:
             ("?include[]=message.output_text.logprobs", "include"),
             ("?include=file_search_call.results", "include"),
             ("/input_items?limit=0", "limit"),
+            ("/input_items?include=file_search_call.results", "include"),
             ("/input_items?limit=101", "limit"),
             ("/input_items?order=up", "order"),
         ]:

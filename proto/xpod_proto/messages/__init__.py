@@ -41,7 +41,7 @@ from xpod_proto.messages.mempool import (
     SwapOut,
     TransferBlocks,
 )
-from xpod_proto.messages.prefill import PrefillTask
+from xpod_proto.messages.prefill import PrefillTask, PromptScores, ScorePrompt
 from xpod_proto.messages.responses import ResponseEnd, ResponseFacts, ResponseOwner
 from xpod_proto.messages.router import PrefillDone, RunningSessions, SessionFailed, TokenEvent
 from xpod_proto.messages.sampling import SamplingSpec
@@ -85,6 +85,7 @@ __all__ = [
     "PrefillDone",
     "PrefillTask",
     "Probe",
+    "PromptScores",
     "ReadMetrics",
     "ReadTrace",
     "ReplayTokens",
@@ -94,6 +95,7 @@ __all__ = [
     "RollCall",
     "RunningSessions",
     "SamplingSpec",
+    "ScorePrompt",
     "SessionFacts",
     "SessionFailed",
     "SessionTokens",

@@ -22,12 +22,14 @@ from xpod.router.api.engine_protocol import (
     KeyReused,
     NotReady,
     Output,
+    Score,
     SessionError,
     UnknownMember,
 )
 from xpod.router.brokers import Brokers
 from xpod.router.finding import find
 from xpod.router.journal import Journal
+from xpod.router.scoring import scores
 from xpod.router.session import Facts, Found, LiveSession
 from xpod.router.surroundings import Surroundings
 from xpod.router.wire_tokens import event_of
@@ -170,6 +172,15 @@ class RouterEngine:
                 found = await find(self._around, self._journal, claim, ours)
                 span.set(tokens=len(found.tokens), worker=found.worker, router=found.router)
             return await self._begin(replace(facts, request=claim.request, lasting=claim.lasting), found)
+
+    async def scores(
+        self, prompt: list[int], alternatives: int, affinity: Affinity | None = None
+    ) -> list[Score]:
+        """See `engine_protocol.Engine`."""
+        ready, reason = self.ready()
+        if not ready:
+            raise NotReady(reason)
+        return await scores(self._around, Tensor.of_tokens(prompt), alternatives, affinity or Affinity())
 
     async def cancel(self, session: str) -> None:
         """See `engine_protocol.Engine`. The other routers are told first: one of them may own the session."""

@@ -53,9 +53,9 @@ def completion_routes(api: Api) -> APIRouter:
         check(body, api.engine.vocab_size)
         grammar = await grammar_of(body)
         each = await prompts.of_completion(body, api.text, api.engine.vocab_size)
-        echoes = [prompt.echo for prompt in each for _ in range(body.n)]
-        ask = replace(_ask(api, body, each, arrived, http), grammar=grammar)
-        return await answer(http, ask, CompletionReply(body, api.text, echoes))
+        scored = body.echo and body.logprobs is not None
+        ask = replace(_ask(api, body, each, arrived, http), grammar=grammar, scored=scored)
+        return await answer(http, ask, CompletionReply(body, api.text, each))
 
     @routes.get("/models")
     async def models() -> dict[str, Any]:

@@ -6,7 +6,7 @@ Does not know: workers, the bus, or which engine stands behind it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,6 +59,14 @@ class Output:
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
     finish: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How likely a token of a prompt is after those before it, and which are the likeliest."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class KeyReused(XpodError):
@@ -155,6 +163,11 @@ class Engine(Protocol):
 
         Those before the claim's start may lack their logprobs. Raises NotReady, Overloaded or KeyReused.
         """
+
+    async def scores(
+        self, prompt: list[int], alternatives: int, affinity: Affinity | None = None
+    ) -> Sequence[Score]:
+        """Of each token of `prompt` but the first. Raises NotReady, SessionError."""
 
     async def cancel(self, session: str) -> None:
         """End it wherever it runs: whoever reads it gets a SessionError with the code `cancelled`. Idempotent."""

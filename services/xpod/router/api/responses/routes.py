@@ -36,6 +36,25 @@ _STREAM = {
 }
 
 
+def _takes(**schemas: Json) -> Json:
+    """For the schema of the API: query parameters, which are read by hand so that others are refused by name."""
+    found = [{"name": name, "in": "query", "schema": schema} for name, schema in schemas.items()]
+    return {"parameters": found}
+
+
+_RETRIEVE = _takes(
+    stream={"type": "boolean"},
+    starting_after={"type": "integer", "minimum": 0},
+    include={"type": "array", "items": {"type": "string", "enum": [LOGPROBS]}},
+    include_obfuscation={"type": "boolean", "enum": [False]},
+)
+_LIST = _takes(
+    after={"type": "string"},
+    limit={"type": "integer", "minimum": 1, "maximum": MOST_ITEMS},
+    order={"type": "string", "enum": ["asc", "desc"]},
+)
+
+
 def response_routes(api: Api, desk: Desk) -> APIRouter:
     routes = APIRouter(prefix="/v1/responses", responses=ERRORS)
 
@@ -53,9 +72,10 @@ def response_routes(api: Api, desk: Desk) -> APIRouter:
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)
 
-    @routes.get("/{response_id}", responses={200: _STREAM})
+    @routes.get("/{response_id}", responses={200: _STREAM}, openapi_extra=_RETRIEVE)
     async def retrieve(response_id: str, http: Request) -> Response:
-        query = _Query(http.query_params.multi_items(), {"stream", "starting_after", "include_obfuscation"})
+        known = {"stream", "starting_after", "include", "include[]", "include_obfuscation"}
+        query = _Query(http.query_params.multi_items(), known)
         stream, after = query.flag("stream"), query.number("starting_after", -1)
         if after >= 0 and not stream:
             raise bad_request("starting_after needs stream=true", "starting_after")
@@ -74,7 +94,7 @@ def response_routes(api: Api, desk: Desk) -> APIRouter:
         await desk.delete(response_id, tenant_of(http.scope))
         return {"id": response_id, "object": "response", "deleted": True}
 
-    @routes.get("/{response_id}/input_items")
+    @routes.get("/{response_id}/input_items", openapi_extra=_LIST)
     async def input_items(response_id: str, http: Request) -> Json:
         query = _Query(http.query_params.multi_items(), {"after", "limit", "order"})
         record = await desk.record(response_id, tenant_of(http.scope))
@@ -98,7 +118,7 @@ class _Query:
     def __init__(self, items: list[tuple[str, str]], known: set[str]) -> None:
         self._values: Mapping[str, str] = dict(items)
         self._include = [value for name, value in items if name in ("include", "include[]")]
-        for name in self._values.keys() - known - {"include", "include[]"}:
+        for name in self._values.keys() - known:
             raise bad_request(f"unknown parameter: {name}", name, "unknown_parameter")
 
     def text(self, name: str) -> str:
