@@ -87,11 +87,12 @@ class AttentionHalf:
 
     def _score(self, x: Tensor, delta: Tensor | None, segments: Sequence[Segment], plan: Plan) -> None:
         for segment, offset in zip(segments, plan.offsets, strict=False):
-            for first in range(0, len(segment.tokens) if segment.scores is not None else 0, TILE_ROWS):
-                count = min(TILE_ROWS, len(segment.tokens) - first)
-                rows = torch.arange(int(offset) + first, int(offset) + first + count, device=self.device)
-                assert segment.scores is not None
-                segment.scores.take(segment.start + first, self._logits(x, delta, rows))
+            if segment.scores is None:
+                continue
+            rows = torch.arange(int(offset), int(offset) + len(segment.tokens), device=self.device)
+            for first in range(0, len(segment.tokens), TILE_ROWS):
+                logits = self._logits(x, delta, rows[first : first + TILE_ROWS])
+                segment.scores.take(segment.start + first, logits)
 
     def _logits(self, x: Tensor, delta: Tensor | None, which: Tensor) -> Tensor:
         """Of rows `which` [n]: [n, V]; a row's are the same whichever others there are."""

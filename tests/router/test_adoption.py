@@ -41,7 +41,8 @@ class Router:
         shelf = shelf_of(LocalStore(store), name)
         self.app = app_of(self.engine, shelf)
         self.view = Routers(others)
-        self.adoption = Adoption(shelf, self.app.state.desk, self.view)  # type: ignore[arg-type]
+        self.ready = True
+        self.adoption = Adoption(shelf, self.app.state.desk, self.view, lambda: self.ready)  # type: ignore[arg-type]
 
     async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         transport = httpx.ASGITransport(self.app)
@@ -94,7 +95,11 @@ async def test_what_cannot_go_on_now_goes_on_later() -> None:
     store = Shelf()
     await Router(store, "r1", [], asyncio.Event()).begin()
     two = Router(store, "r2", ["r2"], asyncio.Event())
-    two.engine.refusal = Overloaded(1)
+    two.ready = False  # as at its start, when it knows nobody
+    await two.adoption.look()
+    (owner,) = [key for key in store.values if key.startswith("running.")]
+    assert b"r1" in store.values[owner][0]
+    two.ready, two.engine.refusal = True, Overloaded(1)
     await two.adoption.look()
     store.answers = False
     await two.adoption.look()

@@ -34,6 +34,11 @@ class Scoring:
     def __init__(self) -> None:
         self._answers: OrderedDict[str, asyncio.Future[PromptScores]] = OrderedDict()
 
+    @property
+    def busy(self) -> bool:
+        """Is any on its way?"""
+        return any(not answer.done() for answer in self._answers.values())
+
     def expected(self, id: str) -> asyncio.Future[PromptScores] | None:
         """The answer that is on its way, or was given just now."""
         return self._answers.get(id)

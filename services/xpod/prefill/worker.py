@@ -220,7 +220,7 @@ class Prefill(Worker):
         self._admit()
 
     async def after(self, step: Step) -> None:
-        if step.tokens:
+        if step.tokens and not self._scoring.busy:  # what scores cost, other prompts do not
             self.costs.took(step.tokens, step.pairs, step.seconds)
         for sequence, blocks in step.filled:
             self._begin_store(sequence, self.pool.store(blocks))

@@ -7,6 +7,7 @@ Knows: when to look for them. Does not know: how one goes on with a response, or
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 from starlette.exceptions import HTTPException
@@ -20,12 +21,15 @@ from xpod_runtime.errors import StoreError
 log = structlog.get_logger(__name__)
 LOOK_SECONDS = 5.0
 """Where no router is known to have died; ours may have been another process."""
+SOON_SECONDS = 0.5
+"""While the pod is not ready."""
 
 
 class Adoption:
-    """Looks every few seconds, and as soon as a router is gone."""
+    """Looks every few seconds, and as soon as a router is gone; not while the pod is not `ready`, as far as we see."""
 
-    def __init__(self, shelf: ResponseShelf, desk: Desk, view: PodView) -> None:
+    def __init__(self, shelf: ResponseShelf, desk: Desk, view: PodView, ready: Callable[[], bool]) -> None:
+        self._ready = ready
         self._shelf = shelf
         self._desk = desk
         self._view = view
@@ -41,7 +45,7 @@ class Adoption:
         while True:
             await self.look()
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(LOOK_SECONDS if self._ready() else SOON_SECONDS):
                     await self._gone.wait()
             except TimeoutError:
                 continue
@@ -49,6 +53,8 @@ class Adoption:
 
     async def look(self) -> None:
         """Go on with all that nobody runs. What cannot go on now is looked at again the next time."""
+        if not self._ready():
+            return
         try:
             for id in await self._shelf.orphans(self._lives, self._desk.runs):
                 try:

@@ -178,7 +178,7 @@ class Router(Service):
             traces=Traces(self.data, self.view, self.member, self.tracer),
         )
         if shelf is not None:
-            adoption = Adoption(shelf, app.state.desk, self.view)
+            adoption = Adoption(shelf, app.state.desk, self.view, lambda: self.engine.ready()[0])
             self.view.listen(adoption.on_member)
             self.permanent("adoption", adoption.watch)
         port = listener.getsockname()[1]

@@ -54,7 +54,7 @@ class Record:
         """What no other field says, deflated."""
         request = self.request.model_dump(by_alias=True, exclude_unset=True)
         body = {"model": self.model, "request": request, "history": list(self.history)}
-        return zlib.compress(json.dumps(body, separators=(",", ":")).encode())
+        return zlib.compress(json.dumps(body, separators=(",", ":")).encode(), level=1)
 
 
 def reopened(body: bytes) -> tuple[str, ResponsesRequest, list[Json]]:
