@@ -102,10 +102,23 @@ def _talks_with(kind: str) -> tuple[str, ...]:
 def _store_requests(pod: str, kind: str) -> list[str]:
     """Of JetStream's interface, what reads a bucket; for whoever keeps something there, what writes it too."""
     sessions, shelf = subjects.sessions_bucket(pod), subjects.shelf_bucket(pod)
-    bucket = {"router": sessions, "supervisor": shelf, "expert": shelf}.get(kind)
-    if bucket is None:
-        return []
+    responses = subjects.responses_bucket(pod)
+    match kind:
+        case "router":
+            bounds = f"$JS.API.STREAM.UPDATE.KV_{responses}"
+            return [each for bucket in (sessions, responses) for each in _writes(bucket)] + [bounds]
+        case "supervisor":
+            return _writes(shelf)
+        case "expert":
+            return _reads(shelf)
+        case _:
+            return []
+
+
+def _reads(bucket: str) -> list[str]:
     reads = [f"$JS.API.STREAM.{verb}.KV_{bucket}" for verb in ("CREATE", "INFO", "MSG.GET")]
-    reads.append(f"$JS.API.DIRECT.GET.KV_{bucket}.>")
-    writes = [f"$KV.{bucket}.>", f"$JS.API.STREAM.PURGE.KV_{bucket}"]
-    return reads if kind == "expert" else [*reads, *writes]
+    return [*reads, f"$JS.API.DIRECT.GET.KV_{bucket}.>"]
+
+
+def _writes(bucket: str) -> list[str]:
+    return [*_reads(bucket), f"$KV.{bucket}.>", f"$JS.API.STREAM.PURGE.KV_{bucket}"]

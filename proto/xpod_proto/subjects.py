@@ -123,6 +123,11 @@ def sessions_bucket(pod: str) -> str:
     return f"{_token(pod)}-sessions"
 
 
+def responses_bucket(pod: str) -> str:
+    """The store of responses, which are read again."""
+    return f"{_token(pod)}-responses"
+
+
 def shelf_bucket(pod: str) -> str:
     """The store of what the pod keeps about itself."""
     return f"{_token(pod)}-pod"

@@ -19,6 +19,7 @@ from xpod_model.linear import Linear
 from xpod_model.makes import operations_for
 from xpod_model.plan import Plan, Segment
 from xpod_model.program import ProgramLegs, Programs
+from xpod_model.scores import TILE_ROWS
 from xpod_model.tensors import read, resolve_dtype
 
 __all__ = ["AttentionHalf", "ExpertBatch", "Segment"]
@@ -67,7 +68,9 @@ class AttentionHalf:
             batch = legs.run(layer, outputs)
             outputs = None if batch is None else (yield batch)
         with torch.inference_mode():
-            return self._logits(*legs.end(outputs), plan)
+            x, delta = legs.end(outputs)
+            self._score(x, delta, segments, plan)
+            return self._logits(x, delta, plan.logit_rows)
 
     def _legs(self, segments: Sequence[Segment], plan: Plan, cache: KVCache) -> Legs:
         x = self._embedding.index_select(0, plan.tokens)  # [T, D]
@@ -82,9 +85,19 @@ class AttentionHalf:
             if min(segment.tokens) < 0 or max(segment.tokens) >= self.config.vocab:
                 raise ModelError(f"a token is outside of the vocabulary of {self.config.vocab}")
 
-    def _logits(self, x: Tensor, delta: Tensor | None, plan: Plan) -> Tensor:
-        if plan.logit_rows.numel() == 0:
+    def _score(self, x: Tensor, delta: Tensor | None, segments: Sequence[Segment], plan: Plan) -> None:
+        for segment, offset in zip(segments, plan.offsets, strict=False):
+            if segment.scores is None:
+                continue
+            rows = torch.arange(int(offset), int(offset) + len(segment.tokens), device=self.device)
+            for first in range(0, len(segment.tokens), TILE_ROWS):
+                logits = self._logits(x, delta, rows[first : first + TILE_ROWS])
+                segment.scores.take(segment.start + first, logits)
+
+    def _logits(self, x: Tensor, delta: Tensor | None, which: Tensor) -> Tensor:
+        """Of rows `which` [n]: [n, V]; a row's are the same whichever others there are."""
+        if which.numel() == 0:
             return torch.empty(0, self.config.vocab, device=self.device)
-        rows = x.index_select(0, plan.logit_rows)
-        last = None if delta is None else delta.index_select(0, plan.logit_rows)
+        rows = x.index_select(0, which)
+        last = None if delta is None else delta.index_select(0, which)
         return self._head(self._do.add_norm(rows, last, self._final_norm)[1]).float()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from xpod_model.kv import KVCache
+from xpod_model.scores import Scores
 
 Ints = npt.NDArray[np.int64]
 
@@ -18,13 +19,15 @@ class Segment:
     """Tokens of one sequence to compute now.
 
     tokens[0] stands at position `start`; `blocks` is the sequence's KV block table and covers at least
-    start + len(tokens) tokens. With `wants_logits`, forward returns logits for the last of the tokens.
+    start + len(tokens) tokens. With `wants_logits`, forward returns logits for the last of the tokens; `scores`
+    are told those of all of them.
     """
 
     tokens: list[int]
     start: int
     blocks: list[int]
     wants_logits: bool = True
+    scores: Scores | None = None
 
     @property
     def end(self) -> int:

@@ -93,7 +93,7 @@ def sample(
     if allowed is not None:
         edited = edited.masked_fill(~allowed, -math.inf)
     token = int(_argmax(edited)) if sampling.temperature == 0 else _draw(edited, sampling, position)
-    return _with_logprobs(logits, token, sampling.logprobs)
+    return likelihood(logits, token, sampling.logprobs)
 
 
 def sample_greedy(logits: Tensor) -> list[Sampled]:
@@ -111,7 +111,8 @@ def _argmax(logits: Tensor) -> Tensor:
     return torch.as_tensor(logits.numpy().argmax(axis=-1))
 
 
-def _with_logprobs(logits: Tensor, token: int, count: int) -> Sampled:
+def likelihood(logits: Tensor, token: int, count: int) -> Sampled:
+    """How likely `token` is by logits [V], and the `count` likeliest beside it, lowest index first on ties."""
     logprobs = torch.log_softmax(logits, dim=-1)  # [V]
     if count <= 0:
         return Sampled(token, float(logprobs[token]))

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 
 from xpod_proto import Message
-from xpod_runtime.store import Store
+from xpod_runtime.store import Bounds, Store
 
 Handler = Callable[[Message], Awaitable[Message | None]]
 """Takes a message; what it returns answers a request, and is ignored for a publish."""
@@ -83,7 +83,7 @@ class Bus(ABC):
         """Adds a callback that is told the names of connections that their owners end, where a bus can know."""
 
     @abstractmethod
-    def store(self, name: str, *, lifetime: float) -> Store:
+    def store(self, name: str, *, lifetime: float, bounds: Bounds | None = None) -> Store:
         """The pod's store of that name; keys that nobody writes again are forgotten after `lifetime` seconds."""
 
     @property

@@ -76,7 +76,7 @@ class SlowConsumer(BusError):
 
 
 class StoreError(XpodError):
-    """The memory of last resort does not answer, or refuses; nothing that a client waits for depends on it."""
+    """The memory of last resort does not answer, or refuses; no token depends on it."""
 
     code = "store"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from xpod_runtime.local_fabric import LocalFabric, LocalWire
 from xpod_runtime.local_store import LocalStore
 from xpod_runtime.receiving import Limits
+from xpod_runtime.store import Bounds
 from xpod_runtime.wire_bus import WireBus
 
 __all__ = ["LocalBus", "LocalFabric"]
@@ -25,7 +26,7 @@ class LocalBus(WireBus):
         super().__init__(self._local, payload_limit=payload_limit, limits=limits)
         self._local.open(self._inbox.pattern, "", self._inbox.deliver)
 
-    def store(self, name: str, *, lifetime: float) -> LocalStore:
+    def store(self, name: str, *, lifetime: float, bounds: Bounds | None = None) -> LocalStore:
         return LocalStore(self._fabric.shelves[name])
 
     def disconnect(self) -> None:

@@ -20,6 +20,7 @@ from xpod_runtime.frames import Frames
 from xpod_runtime.nats_store import NatsStore
 from xpod_runtime.nats_wire import PING_SECONDS, NatsWire, OnFatal
 from xpod_runtime.receiving import Limits
+from xpod_runtime.store import Bounds
 from xpod_runtime.wire import Frame
 from xpod_runtime.wire_bus import WireBus
 
@@ -85,8 +86,8 @@ class NatsBus(WireBus):
 
         await self._nats.listen(DISCONNECTS, "", deliver)
 
-    def store(self, name: str, *, lifetime: float) -> NatsStore:
-        return NatsStore(self._nats.client, name, lifetime)
+    def store(self, name: str, *, lifetime: float, bounds: Bounds | None = None) -> NatsStore:
+        return NatsStore(self._nats.client, name, lifetime, bounds)
 
     @property
     def client(self) -> Client:

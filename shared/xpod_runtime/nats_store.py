@@ -13,14 +13,14 @@ import structlog
 from nats import errors as nats_errors
 from nats.aio.client import Client
 from nats.js import errors as js_errors
-from nats.js.api import KeyValueConfig, StorageType
+from nats.js.api import DiscardPolicy, KeyValueConfig, StorageType
 from nats.js.client import JetStreamContext
 from nats.js.kv import KeyValue
 
 from xpod_proto import DecodeError, Message
 from xpod_proto.codec import decode, encode
 from xpod_runtime.errors import StoreError
-from xpod_runtime.store import Entry, Store
+from xpod_runtime.store import Bounds, Entry, Store
 
 ANSWER_SECONDS = 2.0
 REPLICAS = 3
@@ -32,10 +32,11 @@ R = TypeVar("R")
 
 
 class NatsStore(Store):
-    """Bucket `name`, made at the first use. `lifetime` in seconds."""
+    """Bucket `name`, made at the first use. `lifetime` in seconds; who has `bounds` sets them for everybody."""
 
-    def __init__(self, client: Client, name: str, lifetime: float) -> None:
+    def __init__(self, client: Client, name: str, lifetime: float, bounds: Bounds | None = None) -> None:
         self._client = client
+        self._bounds = bounds
         self._js: JetStreamContext = client.jetstream(timeout=ANSWER_SECONDS)
         self._name, self._lifetime = name, lifetime
         self._stream = f"KV_{name}"
@@ -120,9 +121,24 @@ class NatsStore(Store):
         except js_errors.BadRequestError as error:
             if error.err_code != OTHER_SETTINGS:
                 raise
-            return await self._js.key_value(self._name)
-        log.info("bucket", name=self._name, replicas=replicas)
+            bucket = await self._js.key_value(self._name)
+        else:
+            log.info("bucket", name=self._name, replicas=replicas)
+        if self._bounds is not None:
+            await self._bound(self._bounds)
         return bucket
+
+    async def _bound(self, bounds: Bounds) -> None:
+        """A bucket of nats-py refuses writes when it is full; this one forgets instead."""
+        config = (await self._js.stream_info(self._stream)).config
+        wanted = config.evolve(
+            max_msgs=bounds.keys,
+            max_bytes=bounds.bytes,
+            max_age=self._lifetime,
+            discard=DiscardPolicy.OLD,
+        )
+        if wanted != config:
+            await self._js.update_stream(wanted)
 
 
 def _message(key: str, value: bytes | None) -> Message:

@@ -23,6 +23,14 @@ class Entry:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a store holds at most; where one more would be too much, it forgets what was written longest ago."""
+
+    keys: int
+    bytes: int
+
+
 class Store(ABC):
     """Keys are words joined by dots. Whatever is not written again is forgotten after the store's lifetime.
 

@@ -30,6 +30,7 @@ TABLE: list[tuple[Callable[..., str], tuple[str, ...], str]] = [
     (subjects.inbox, ("pod", "decode"), "_INBOX.pod.decode"),
     (subjects.inboxes, ("pod", "decode"), "_INBOX.pod.decode.>"),
     (subjects.sessions_bucket, ("pod",), "pod-sessions"),
+    (subjects.responses_bucket, ("pod",), "pod-responses"),
     (subjects.shelf_bucket, ("pod",), "pod-pod"),
 ]
 IDS = [function.__name__ for function, _, _ in TABLE]

@@ -10,9 +10,12 @@ from typing import Any
 import httpx
 
 from xpod.router.api import ApiSettings, Output, make_app
-from xpod.router.api.engine_protocol import Affinity, Claim, UnknownMember
+from xpod.router.api.engine_protocol import Affinity, Claim, Score, SessionError, UnknownMember
+from xpod.router.response_shelf import ResponseShelf
 from xpod_model.errors import TemplateError
 from xpod_proto import SamplingSpec
+from xpod_runtime.local_store import LocalStore, Shelf
+from xpod_runtime.store import Store
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -38,7 +41,7 @@ class ByteStream:
 class ByteText:
     """Token i is byte i; 256 ends the text."""
 
-    knows_tools = True
+    has_template = knows_tools = True
     added_tokens = frozenset[str]()
 
     def encode(self, text: str, /, *, add_special: bool = True) -> list[int]:
@@ -79,6 +82,7 @@ class FakeSession:
         self.sampling = sampling
         self.cancelled = asyncio.Event()
         self.left = asyncio.Event()
+        self.stopped = asyncio.Event()
         self.attached = False
         self.waits = asyncio.Event()
         self.given = 0
@@ -87,7 +91,7 @@ class FakeSession:
         for step in self.script:
             if isinstance(step, asyncio.Event):
                 self.waits.set()
-                await step.wait()
+                await self._waited(step)
             elif isinstance(step, Exception):
                 raise step
             else:
@@ -97,6 +101,14 @@ class FakeSession:
                 yield output
                 if output.finish:
                     return
+
+    async def _waited(self, step: asyncio.Event) -> None:
+        ways = [asyncio.ensure_future(event.wait()) for event in (step, self.stopped)]
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        if self.stopped.is_set():
+            raise SessionError("cancelled", "its client cancelled it")
 
     def _output(self, token: int) -> Output:
         last = self.given + 1 == self.sampling.max_tokens
@@ -128,6 +140,7 @@ class FakeEngine:
         self.claims: list[Claim | None] = []
         self.affinities: list[Affinity] = []
         self.sessions: list[FakeSession] = []
+        self.scored: list[list[int]] = []
         self.began = asyncio.Event()
         self.members: list[dict[str, Any]] = []
         self.texts: dict[str, str] = {}
@@ -155,6 +168,20 @@ class FakeEngine:
         self.began.set()
         return session
 
+    async def scores(
+        self, prompt: list[int], alternatives: int, affinity: Affinity | None = None
+    ) -> list[Score]:
+        if self.refusal is not None:
+            raise self.refusal
+        self.scored.append(prompt)
+        top = tuple((65 + rank, LOGPROB - rank) for rank in range(alternatives))
+        return [Score(LOGPROB - token, top) for token in prompt[1:]]
+
+    async def cancel(self, session: str) -> None:
+        for claim, found in zip(self.claims, self.sessions, strict=True):
+            if claim is not None and claim.session == session:
+                found.stopped.set()
+
     async def metrics_of(self, member: str) -> str:
         if self.refusal is not None:
             raise self.refusal
@@ -171,8 +198,13 @@ def says(text: str) -> list[int]:
     return [*text.encode(), EOS]
 
 
-def app_of(engine: FakeEngine, **settings: Any) -> Any:
-    return make_app(engine, ByteText(), ApiSettings(version="1.2.3", **settings))
+def shelf_of(store: Store | None = None, router: str = "router-0", seconds: float = 600.0) -> ResponseShelf:
+    return ResponseShelf(store or LocalStore(Shelf()), router, seconds)
+
+
+def app_of(engine: FakeEngine, shelf: ResponseShelf | None = None, **settings: Any) -> Any:
+    settings_ = ApiSettings(version="1.2.3", **settings)
+    return make_app(engine, ByteText(), settings_, shelf=shelf or shelf_of())
 
 
 async def post(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from router.api_fakes import CHAT, COMPLETIONS, EOS, HI, LOGPROB, USAGE, FakeEngine, post, says
-from xpod.router.api.engine_protocol import Claim
+from xpod.router.api.engine_protocol import Claim, SessionError
 from xpod.router.api.resume import Place
 
 
@@ -249,6 +250,45 @@ async def test_no_logprobs_unless_asked() -> None:
     engine = FakeEngine(*says("a"))
     await whole(engine, COMPLETIONS, {"prompt": "x"})
     assert engine.opened[0][1].logprobs == -1
+
+
+async def test_echo_with_logprobs() -> None:
+    """The prompt's come first; nothing says how likely the first token is."""
+    engine = FakeEngine(*says("!"))
+    body = {"prompt": ["hé", "x"], "n": 2, "echo": True, "logprobs": 1}
+    answer = await whole(engine, COMPLETIONS, body)
+    assert engine.scored == [list("hé".encode()), list(b"x")], "once for all choices"
+    first, second, *_ = answer["choices"]
+    assert first["text"] == second["text"] == "hé!"
+    assert first["logprobs"] == {
+        "text_offset": [0, 1, 1, 2, 3],
+        "token_logprobs": [None, LOGPROB - 0xC3, LOGPROB - 0xA9, LOGPROB, LOGPROB],
+        "tokens": ["h", "bytes:\\xc3", "bytes:\\xa9", "!", "<eos>"],
+        "top_logprobs": [
+            None,
+            {"A": LOGPROB, "bytes:\\xc3": LOGPROB - 0xC3},
+            {"A": LOGPROB, "bytes:\\xa9": LOGPROB - 0xA9},
+            {"A": LOGPROB, "!": LOGPROB},
+            {"A": LOGPROB, "<eos>": LOGPROB},
+        ],
+    }
+    assert answer["choices"][2]["logprobs"]["token_logprobs"] == [None, LOGPROB, LOGPROB]
+    chunks = await events(engine, COMPLETIONS, body)
+    parts = [c["choices"][0]["logprobs"] for c in chunks if c["choices"][0]["index"] == 0]
+    joined = {name: [each for part in parts for each in part[name]] for name in first["logprobs"]}
+    assert joined == first["logprobs"]
+
+
+async def test_scoring_may_fail_and_take_too_long() -> None:
+    engine = FakeEngine(*says("!"))
+    engine.refusal = SessionError("no_worker", "nobody")
+    body = {"prompt": "hi", "echo": True, "logprobs": 0}
+    assert (await post(engine, COMPLETIONS, body)).status_code == 503
+    engine.refusal, slow = None, asyncio.Event()
+    engine.scores = lambda *_: slow.wait()  # type: ignore[method-assign, assignment, return-value]
+    late = await post(engine, COMPLETIONS, body | {"timeout": 0.01})
+    assert (late.status_code, late.json()["error"]["code"]) == (408, "deadline_exceeded")
+    assert engine.opened == []
 
 
 async def test_echo() -> None:

@@ -200,11 +200,6 @@ async def test_bad_completion_logprobs(extra: dict[str, Any]) -> None:
     assert (status, error["param"]) == (400, "logprobs")
 
 
-async def test_echo_with_logprobs() -> None:
-    status, error = await refused(COMPLETIONS, {"prompt": "hi", "echo": True, "logprobs": 1})
-    assert (status, error["param"]) == (400, "echo")
-
-
 async def test_context_length_is_checked_with_max_tokens() -> None:
     status, error = await refused(COMPLETIONS, {"prompt": "hi", "max_tokens": 99, "stream": True})
     assert (status, error["code"]) == (400, "context_length_exceeded")

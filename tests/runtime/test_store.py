@@ -14,7 +14,7 @@ from xpod_runtime.bus import Bus
 from xpod_runtime.errors import StoreError
 from xpod_runtime.local_bus import LocalBus, LocalFabric
 from xpod_runtime.nats_bus import NatsBus
-from xpod_runtime.store import Store
+from xpod_runtime.store import Bounds, Store
 from xpod_runtime.testing import running_broker, running_cluster
 
 LIFETIME = 60.0
@@ -86,6 +86,30 @@ async def test_what_changes_while_it_is_read_is_there_or_not(make_store: MakeSto
     for _ in range(1100):
         assert (await yours.below("s1")).items() <= written.items()
     writing.cancel()
+
+
+async def test_a_bounded_store_forgets_what_is_oldest(tmp_path: Path) -> None:
+    """Other bounds count from their first use on, also for a bucket that is there."""
+    async with running_broker(tmp_path, jetstream=True) as broker:
+        bus = await NatsBus.connect(broker.url, "one", wait=10)
+        notes = [Ack(str(number)) for number in range(6)]
+
+        async def left(bounds: Bounds) -> list[bool]:
+            store = bus.store("things", lifetime=LIFETIME, bounds=bounds)
+            return [await store.get(f"a{number}.b") is not None for number in range(6)]
+
+        store = bus.store("things", lifetime=LIFETIME, bounds=Bounds(keys=4, bytes=1 << 20))
+        for number, note in enumerate(notes):
+            await store.put(f"a{number}.b", note)
+        assert await left(Bounds(keys=4, bytes=1 << 20)) == [False] * 2 + [True] * 4
+        assert await left(Bounds(keys=3, bytes=1 << 20)) == [False] * 3 + [True] * 3
+        large = bus.store("large", lifetime=LIFETIME, bounds=Bounds(keys=100, bytes=1 << 20))
+        for number in range(4):
+            await large.put(f"a{number}.b", Ack("x" * 400_000))
+        assert [await large.get(f"a{number}.b") is not None for number in range(4)] == [False] * 2 + [
+            True
+        ] * 2
+        await bus.close()
 
 
 async def test_without_jetstream_a_store_says_so(tmp_path: Path) -> None:

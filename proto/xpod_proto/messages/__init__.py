@@ -41,7 +41,8 @@ from xpod_proto.messages.mempool import (
     SwapOut,
     TransferBlocks,
 )
-from xpod_proto.messages.prefill import PrefillTask
+from xpod_proto.messages.prefill import PrefillTask, PromptScores, ScorePrompt
+from xpod_proto.messages.responses import ResponseEnd, ResponseFacts, ResponseOwner
 from xpod_proto.messages.router import PrefillDone, RunningSessions, SessionFailed, TokenEvent
 from xpod_proto.messages.sampling import SamplingSpec
 from xpod_proto.messages.tracing import ReadTrace, SpanRecord, TraceSpans
@@ -84,12 +85,17 @@ __all__ = [
     "PrefillDone",
     "PrefillTask",
     "Probe",
+    "PromptScores",
     "ReadMetrics",
     "ReadTrace",
     "ReplayTokens",
+    "ResponseEnd",
+    "ResponseFacts",
+    "ResponseOwner",
     "RollCall",
     "RunningSessions",
     "SamplingSpec",
+    "ScorePrompt",
     "SessionFacts",
     "SessionFailed",
     "SessionTokens",

@@ -21,7 +21,10 @@ class DecodeTask(Message):
 
 @message(65)
 class CancelSession(Message):
-    """Nobody wants this session under `epoch` or an earlier one: free its slot and blocks. Prefill takes it too."""
+    """Nobody wants this session under `epoch` or an earlier one: free its slot and blocks. Prefill takes it too.
+
+    A router that runs it for a client that cancelled it at another router ends it, and answers with Ack.
+    """
 
     session: str
     epoch: int

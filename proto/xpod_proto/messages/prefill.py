@@ -21,3 +21,28 @@ class PrefillTask(Message):
     salt: str = ""
     tenant: str = ""
     priority: int = 0
+
+
+@message(49)
+class ScorePrompt(Message):
+    """How likely is each token of `prompt` (u32 `[T]`) after those before it, and which `alternatives` are likelier?
+
+    Answered by PromptScores when it is computed; asked twice under one `session`, it is computed once.
+    """
+
+    session: str
+    prompt: Tensor
+    alternatives: int
+    salt: str = ""
+    tenant: str = ""
+    priority: int = 0
+
+
+@message(50)
+class PromptScores(Message):
+    """Of tokens 1 … T - 1: `logprobs` (fp32 `[T - 1]`), the likeliest `tokens` (u32 `[T - 1, K]`), theirs (`tops`)."""
+
+    session: str
+    logprobs: Tensor
+    tokens: Tensor
+    tops: Tensor

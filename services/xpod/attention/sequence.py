@@ -12,6 +12,7 @@ from xpod_model.attention_half import Segment
 from xpod_model.errors import GrammarError
 from xpod_model.guide import Guide
 from xpod_model.sampler import Sampled, Sampling, sample
+from xpod_model.scores import Scores
 from xpod_policy.blocks import BLOCK_TOKENS, BlockRef
 from xpod_policy.caching import Naming
 from xpod_policy.finish import finish_reason
@@ -24,7 +25,7 @@ class Sequence:
 
     `kept` blocks of the table were there before it came; the KV of `loaded` tokens it did not have to compute. `guide`
     knows which tokens may come next; `trouble` says why none can. Tenants' prompts are computed in turn, the lowest
-    `priority` of each tenant's first.
+    `priority` of each tenant's first. Where `scores` are wanted, nothing of the prompt is taken from a cache.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Sequence:
     trouble: str = ""
     tenant: str = ""
     priority: int = 0
+    scores: Scores | None = None
     events: list[TokenEvent] = field(default_factory=list)
     chain: list[BlockRef] = field(default_factory=list)
     trace: SequenceTrace = UNTRACED
@@ -62,7 +64,8 @@ class Sequence:
     def segment(self, start: int, count: int) -> Segment:
         """The piece of work that computes `count` tokens from `start`; it wants logits if it reaches the end."""
         stop = start + count
-        return Segment(self.tokens(start, stop), start, self.table, wants_logits=stop == self.known)
+        tokens, ends = self.tokens(start, stop), stop == self.known
+        return Segment(tokens, start, self.table, wants_logits=ends, scores=self.scores)
 
     def full_refs(self, done: int) -> list[BlockRef]:
         """The full blocks among the first `done` tokens; each is hashed once in the sequence's life."""
@@ -79,12 +82,16 @@ class Sequence:
 
     def loadable(self) -> list[BlockRef]:
         """Blocks that MemPool may have of what must be known: full ones, and the prompt's partial tail."""
+        if self.scores is not None:
+            return []
         tail = self.tail()
         full = self.full_refs(self.known)
         return full if tail is None else [*full, tail]
 
     def sharable(self) -> list[BlockRef]:
         """Full blocks that need not be its own: nothing of them is left to compute."""
+        if self.scores is not None:
+            return []
         return self.full_refs(self.known - 1)
 
     def _ref(self, start: int, end: int) -> BlockRef:

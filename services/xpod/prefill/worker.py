@@ -24,6 +24,8 @@ from xpod.attention.tables import Keeping
 from xpod.attention.tasks import sequence_of
 from xpod.attention.worker import Worker, WorkerConfig
 from xpod.common.block_news import BlockNews
+from xpod.prefill.scoring import Scoring, task_of
+from xpod_model.scores import Scores
 from xpod_policy.blocks import BLOCK_TOKENS, BlockRef
 from xpod_policy.cost import pairs_of
 from xpod_proto import (
@@ -35,6 +37,7 @@ from xpod_proto import (
     PrefillDone,
     PrefillTask,
     ReplayTokens,
+    ScorePrompt,
     TokenEvent,
     TokenHistory,
     subjects,
@@ -74,6 +77,7 @@ class Prefill(Worker):
         self._finishing: dict[str, Sequence] = {}
         self._done: deque[tuple[str, PrefillDone]] = deque(maxlen=JUST_ENDED)
         """Lately said, and to which router."""
+        self._scoring = Scoring()
         self._stores: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
 
     async def setup(self) -> None:
@@ -143,17 +147,32 @@ class Prefill(Worker):
             if (done.session, done.epoch) == (session, task.epoch):
                 self.spawn(self._say_done(task.router, done))
                 return Ack("already through")
+        self._enqueue(sequence_of(task, self.root, self.config.caching))
+        self._admit()
+        return Ack()
+
+    def _enqueue(self, sequence: Sequence) -> None:
         if len(self._waiting) >= self.config.max_queue:
             raise Busy(f"{self.member} has {len(self._waiting)} prompts waiting")
-        sequence = sequence_of(task, self.root, self.config.caching)
         self.engine.check(sequence, len(sequence.prompt))
         sequence.trace = SequenceTrace(
-            self.tracer, names.PREFILL, session=session, epoch=task.epoch, known=sequence.known
+            self.tracer, names.PREFILL, session=sequence.id, epoch=sequence.epoch, known=sequence.known
         )
         sequence.trace.waits()
         self._waiting[sequence.id] = sequence
-        self._admit()
-        return Ack()
+
+    @handles(ScorePrompt)
+    async def on_score(self, question: ScorePrompt) -> Message:
+        """Compute all of a prompt, and say how likely its tokens are. Raises NotScored."""
+        answer = self._scoring.expected(question.session)
+        if answer is None:
+            self.refuse_when_draining()
+            sequence = sequence_of(task_of(question, self.member), self.root, self.config.caching)
+            sequence.scores = Scores(sequence.prompt, question.alternatives)
+            self._enqueue(sequence)
+            answer = self._scoring.expect(question.session)
+            self._admit()
+        return await asyncio.shield(answer)
 
     def _running(self, session: str) -> Sequence | None:
         return self.engine.sequences.get(session) if self.engine.wanted(session) else None
@@ -193,11 +212,15 @@ class Prefill(Worker):
 
     async def fail(self, sequence: Sequence, code: str, reason: str) -> None:
         self._stores.pop(sequence.id, None)
-        await super().fail(sequence, code, reason)
+        if sequence.scores is None:
+            await super().fail(sequence, code, reason)
+        else:
+            self.engine.close(sequence.id)
+            self._scoring.fail(sequence.id, code, reason)
         self._admit()
 
     async def after(self, step: Step) -> None:
-        if step.tokens:
+        if step.tokens and not self._scoring.busy:  # what scores cost, other prompts do not
             self.costs.took(step.tokens, step.pairs, step.seconds)
         for sequence, blocks in step.filled:
             self._begin_store(sequence, self.pool.store(blocks))
@@ -206,14 +229,25 @@ class Prefill(Worker):
         for sequence, event in step.said:
             if not self.engine.wanted(sequence.id):
                 continue
-            await self.say(event)
+            if sequence.scores is None:
+                await self.say(event)
             tail = await self.engine.tail(sequence)
+            if sequence.scores is not None:
+                self._scored(sequence, tail)
+                continue
             self.past.remember(sequence)
             sequence.trace.stores()
             self.engine.close(sequence.id)
             self._finishing[sequence.id] = sequence
             self.spawn(self._finish(sequence, event, tail))
         self._admit()
+
+    def _scored(self, sequence: Sequence, tail: list[BlockData]) -> None:
+        """What was computed for it may serve others."""
+        self.engine.close(sequence.id)
+        self._stores.pop(sequence.id, None)
+        self.spawn(self.pool.store(tail))
+        self._scoring.scored(sequence)
 
     async def _finish(self, sequence: Sequence, event: TokenEvent, tail: list[BlockData]) -> None:
         """Wait until MemPool has the whole prompt, then say so."""
@@ -243,6 +277,7 @@ class Prefill(Worker):
             del self._waiting[message.session]
             waiting.trace.leaves(0)
         await super().on_cancel(message)
+        self._scoring.fail(message.session, "cancelled", "nobody wants it any more")
         if not self.engine.wanted(message.session):
             self._stores.pop(message.session, None)
         self._admit()

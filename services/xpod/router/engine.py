@@ -22,12 +22,14 @@ from xpod.router.api.engine_protocol import (
     KeyReused,
     NotReady,
     Output,
+    Score,
     SessionError,
     UnknownMember,
 )
 from xpod.router.brokers import Brokers
 from xpod.router.finding import find
 from xpod.router.journal import Journal
+from xpod.router.scoring import scores
 from xpod.router.session import Facts, Found, LiveSession
 from xpod.router.surroundings import Surroundings
 from xpod.router.wire_tokens import event_of
@@ -47,11 +49,13 @@ from xpod_proto import (
     subjects,
 )
 from xpod_runtime import span_names as names
+from xpod_runtime.errors import XpodError
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.1
 METRICS_SECONDS = 2.0
+EVERY_EPOCH = 2**31
 ENDED_SECONDS = 30.0
 """A client that lost its connection at the very end may come back for so long."""
 
@@ -168,6 +172,36 @@ class RouterEngine:
                 found = await find(self._around, self._journal, claim, ours)
                 span.set(tokens=len(found.tokens), worker=found.worker, router=found.router)
             return await self._begin(replace(facts, request=claim.request, lasting=claim.lasting), found)
+
+    async def scores(
+        self, prompt: list[int], alternatives: int, affinity: Affinity | None = None
+    ) -> list[Score]:
+        """See `engine_protocol.Engine`."""
+        ready, reason = self.ready()
+        if not ready:
+            raise NotReady(reason)
+        return await scores(self._around, Tensor.of_tokens(prompt), alternatives, affinity or Affinity())
+
+    async def cancel(self, session: str) -> None:
+        """See `engine_protocol.Engine`. The other routers are told first: one of them may own the session."""
+        around = self._around
+        others = [member for member in around.view.usable("router") if member.name != around.router]
+        word = CancelSession(session, EVERY_EPOCH)
+        asked = (
+            around.view.request(around.bus, "router", other.name, word, timeout=around.patience.answer)
+            for other in others
+        )
+        for failure in await asyncio.gather(*asked, return_exceptions=True):
+            if isinstance(failure, BaseException):
+                if not isinstance(failure, XpodError):
+                    raise failure
+                log.warning("a router was not told of a cancel", session=session, error=str(failure))
+        await self.cancelled(session)
+
+    async def cancelled(self, session: str) -> None:
+        """Its client cancelled it, here or at another router."""
+        if (live := self._sessions.get(session)) is not None:
+            await live.abandon(SessionError("cancelled", "its client cancelled it"))
 
     async def _begin(self, facts: Facts, found: Found) -> Reading:
         ready, reason = self.ready()
@@ -321,7 +355,7 @@ def _serves(session: LiveSession, claim: Claim) -> bool:
     """Can the claim be served from the session as it is? Raises KeyReused."""
     if claim.lasting and session.facts.request != claim.request:
         raise KeyReused("this Idempotency-Key came with another request before")
-    return not session.failed and (not session.done or session.whole or claim.lasting)
+    return not session.failed and (not session.done or session.whole or session.facts.lasting)
 
 
 def _describe(member: Member) -> dict[str, Any]:

@@ -34,7 +34,9 @@ Who = tuple[str, str]
 
 async def find(around: Surroundings, journal: Journal, claim: Claim, ours: Sequence[Token]) -> Found:
     """What is left of the claimed session; `ours` is what we remember of it. Raises KeyReused."""
-    kinds = ("router", *WORKERS) if claim.lasting else WORKERS
+    if claim.fresh:
+        return Found()
+    kinds = ("router", *WORKERS) if claim.request else WORKERS
     known = await _ask_all(around, kinds, claim)
     for (kind, name), reply in known.items():
         if kind == "router":

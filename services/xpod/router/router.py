@@ -11,6 +11,7 @@ from pydantic import Field
 
 from xpod.common.service import Service
 from xpod.router.admission import Admission, Limit
+from xpod.router.adoption import Adoption
 from xpod.router.api.app import make_app
 from xpod.router.api.request_trace import Sampling
 from xpod.router.api.settings import ApiSettings
@@ -23,6 +24,7 @@ from xpod.router.journal import LIFETIME, Journal
 from xpod.router.placing import Placing
 from xpod.router.pod_metrics import PodMetrics
 from xpod.router.prompt_tree import PromptTree
+from xpod.router.response_shelf import KEYS, ResponseShelf
 from xpod.router.surroundings import Patience, Surroundings
 from xpod.router.tls import certificate_of
 from xpod.router.traces import Traces
@@ -30,13 +32,23 @@ from xpod_model.checkpoint import Checkpoint
 from xpod_model.config import sampling_defaults
 from xpod_model.text import Text
 from xpod_policy.routing import Routing
-from xpod_proto import Message, PrefillDone, ReplayTokens, RunningSessions, SessionFailed, subjects
+from xpod_proto import (
+    Ack,
+    CancelSession,
+    Message,
+    PrefillDone,
+    ReplayTokens,
+    RunningSessions,
+    SessionFailed,
+    subjects,
+)
 from xpod_proto.messages import Value
 from xpod_runtime.bus import Bus
 from xpod_runtime.config import ServiceConfig
 from xpod_runtime.credentials import credentials_of
 from xpod_runtime.exposition import NOWHERE, metrics_url
 from xpod_runtime.handlers import handles
+from xpod_runtime.store import Bounds
 
 
 class RouterConfig(ServiceConfig):
@@ -77,6 +89,15 @@ class RouterConfig(ServiceConfig):
         Literal["prompt-tree", "round-robin", "session", "least-load"],
         Field(description="how a prefill worker is chosen"),
     ] = "prompt-tree"
+    responses_keep: Annotated[
+        float, Field(ge=0, description="seconds that responses are kept, 0: none is")
+    ] = 86_400.0
+    responses_count: Annotated[int, Field(ge=1, description="about how many responses are kept at most")] = (
+        10_000
+    )
+    responses_bytes: Annotated[
+        int, Field(ge=1 << 20, description="bytes that the kept ones take at most")
+    ] = 256 << 20
     max_sessions: Annotated[int, Field(ge=1, description="requests at once, more are refused")] = 1024
     max_connections: Annotated[
         int, Field(ge=1, description="connections at once; beyond them, the longest idle one is closed")
@@ -154,14 +175,20 @@ class Router(Service):
             max_body_bytes=config.max_body_bytes,
         )
         self._text = Text.load(directory, apart=True)
+        shelf = self._shelf()
         app = make_app(
             self.engine,
             self._text,
             settings,
             self.registry,
+            shelf=shelf,
             sampling=Sampling(self.tracer, config.trace),
             traces=Traces(self.data, self.view, self.member, self.tracer),
         )
+        if shelf is not None:
+            adoption = Adoption(shelf, app.state.desk, self.view, lambda: self.engine.ready()[0])
+            self.view.listen(adoption.on_member)
+            self.permanent("adoption", adoption.watch)
         port = listener.getsockname()[1]
         scheme = "http" if certificate is None else "https"
         self._url = config.advertise or "{}://{}:{}".format(scheme, *listener.getsockname()[:2])
@@ -171,6 +198,15 @@ class Router(Service):
         if certificate is not None:
             self.permanent("certificate", certificate.watch)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+
+    def _shelf(self) -> ResponseShelf | None:
+        config = self.config
+        if not config.responses_keep:
+            return None
+        name = subjects.responses_bucket(self.pod)
+        bounds = Bounds(config.responses_count * KEYS, config.responses_bytes)
+        store = self.data.store(name, lifetime=config.responses_keep, bounds=bounds)
+        return ResponseShelf(store, self.member, config.responses_keep)
 
     def detail(self) -> dict[str, Value]:
         return {"model": self._model, "url": self._url}
@@ -199,6 +235,11 @@ class Router(Service):
     @handles(ReplayTokens)
     async def on_replay(self, message: ReplayTokens) -> Message:
         return self.engine.history(message)
+
+    @handles(CancelSession)
+    async def on_cancel(self, message: CancelSession) -> Message:
+        await self.engine.cancelled(message.session)
+        return Ack()
 
     async def _on_running(self, message: Message) -> None:
         if isinstance(message, RunningSessions):

@@ -154,9 +154,13 @@ class LiveSession:
 
     async def cancel(self) -> None:
         """Nobody wants the rest: free the workers. Does nothing after the end."""
+        await self.abandon(None)
+
+    async def abandon(self, why: SessionError | None) -> None:
+        """The same, and tell all readers why."""
         if not self.done:
             self._apply(self._machine.cancel())
-            self._over(None)
+            self._over(why)
         await self.close()
 
     def _over(self, item: SessionError | None) -> None:

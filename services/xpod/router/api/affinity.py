@@ -37,7 +37,12 @@ def affinity_of(request: GenerationRequest, tenant: bytes) -> Affinity:
     """Equal for every try of a request by one client, at any router with the same keys."""
     conversation = request.prompt_cache_key or request.user or ""
     salt = _salt(tenant, request.cache_salt or "")
-    return Affinity(salt, conversation, _salt(tenant, ""), request.priority)
+    return Affinity(salt, conversation, owner_of(tenant), request.priority)
+
+
+def owner_of(tenant: bytes) -> str:
+    """The same as `Affinity.tenant`, of any request by that tenant."""
+    return _salt(tenant, "")
 
 
 def _salt(tenant: bytes, wanted: str) -> str:

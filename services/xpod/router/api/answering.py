@@ -38,7 +38,7 @@ async def answer(http: Request, ask: Ask, reply: Reply) -> Response:
         if ask.request.stream:
             chunks = Chunks(ask, reply, envelope, generation)
             handed_over = True
-            keep_alive = _keep_alive(http, ask.api.settings.keep_alive)
+            keep_alive = keep_alive_of(http, ask.api.settings.keep_alive)
             response = EventStream(chunks.produce, generation.close, keep_alive, ask.api.engine.reaches_pod)
         else:
             response = await while_connected(http.receive, whole(generation, reply, envelope))
@@ -52,7 +52,7 @@ async def answer(http: Request, ask: Ask, reply: Reply) -> Response:
     return response
 
 
-def _keep_alive(http: Request, usual: float) -> float:
+def keep_alive_of(http: Request, usual: float) -> float:
     """Seconds of silence until a comment: a client that wants to notice a router's death may ask for fewer."""
     try:
         wish = float(http.headers.get(KEEP_ALIVE_HEADER, usual))

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from xpod.router.api.completion_routes import completion_routes
 from xpod.router.api.context import Api
+from xpod.router.api.embedding_routes import embedding_routes
 from xpod.router.api.engine_protocol import Engine
 from xpod.router.api.errors import ApiError
 from xpod.router.api.gate import Gate
@@ -23,6 +24,9 @@ from xpod.router.api.openapi import describe
 from xpod.router.api.operation_routes import operation_routes
 from xpod.router.api.refusals import of_validation
 from xpod.router.api.request_trace import Sampling, Traced
+from xpod.router.api.responses.desk import Desk
+from xpod.router.api.responses.record import Shelf
+from xpod.router.api.responses.routes import response_routes
 from xpod.router.api.settings import ApiSettings
 from xpod.router.api.text_protocol import Text
 from xpod.router.api.token_routes import token_routes
@@ -35,12 +39,14 @@ def make_app(
     settings: ApiSettings,
     registry: CollectorRegistry | None = None,
     *,
+    shelf: Shelf | None = None,
     sampling: Sampling | None = None,
     traces: Traces | None = None,
 ) -> FastAPI:
     """The application; `registry` lets the caller publish metrics of its own on /metrics.
 
-    With `sampling`, requests are traced; with `traces`, these can be asked for.
+    Responses are kept on `shelf`; its `state.desk` is where they are asked for. With `sampling`, requests are traced;
+    with `traces`, these can be asked for.
     """
     metrics = Metrics(engine.model_name, registry, queued=lambda: engine.waiting)
     api = Api(engine, text, settings, metrics, int(time.time()))
@@ -52,7 +58,14 @@ def make_app(
         redirect_slashes=False,
         strict_content_type=False,
     )
-    for routes in (completion_routes(api), token_routes(api), operation_routes(api)):
+    app.state.desk = desk = Desk(api, shelf)
+    for routes in (
+        completion_routes(api),
+        response_routes(api, desk),
+        embedding_routes(api),
+        token_routes(api),
+        operation_routes(api),
+    ):
         app.include_router(routes)
     if traces is not None:
         app.include_router(trace_routes(traces))

@@ -52,9 +52,9 @@ def completion_routes(api: Api) -> APIRouter:
         check(body, api.engine.vocab_size)
         grammar = await grammar_of(body)
         each = await prompts.of_completion(body, api)
-        echoes = [prompt.echo for prompt in each for _ in range(body.n)]
-        ask = replace(_ask(api, body, each, arrived, http), grammar=grammar)
-        return await answer(http, ask, CompletionReply(body, api.text, echoes))
+        scored = body.echo and body.logprobs is not None
+        ask = replace(_ask(api, body, each, arrived, http), grammar=grammar, scored=scored)
+        return await answer(http, ask, CompletionReply(body, api.text, each))
 
     @routes.get("/models", responses={200: {"model": ModelList}})
     async def models() -> dict[str, Any]:
@@ -89,4 +89,12 @@ def _model(api: Api, name: str) -> dict[str, Any]:
         "root": api.engine.model_name,
         "parent": None,
         "max_model_len": api.engine.max_model_len,
+        "capabilities": {
+            "completions": True,
+            "chat": api.text.has_template,
+            "responses": api.text.has_template,
+            "tools": api.text.knows_tools,
+            "structured_outputs": True,
+            "embeddings": False,
+        },
     }

@@ -6,7 +6,7 @@ Does not know: workers, the bus, or which engine stands behind it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,6 +61,14 @@ class Output:
     finish: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How likely a token of a prompt is after those before it, and which are the likeliest."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
 class KeyReused(XpodError):
     """An Idempotency-Key came with another request than before."""
 
@@ -72,13 +80,14 @@ class Claim:
     """A session that there may be already: its id, the digest of the request behind it, and where the client is.
 
     Of the tokens before `start` the client needs no logprobs. One that is `lasting` goes on when its client leaves,
-    and is remembered for a while.
+    and is remembered for a while. One that is `fresh` nobody can have yet.
     """
 
     session: str
     request: bytes = b""
     start: int = 0
     lasting: bool = False
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +163,14 @@ class Engine(Protocol):
 
         Those before the claim's start may lack their logprobs. Raises NotReady, Overloaded or KeyReused.
         """
+
+    async def scores(
+        self, prompt: list[int], alternatives: int, affinity: Affinity | None = None
+    ) -> Sequence[Score]:
+        """Of each token of `prompt` but the first. Raises NotReady, SessionError."""
+
+    async def cancel(self, session: str) -> None:
+        """End it wherever it runs: whoever reads it gets a SessionError with the code `cancelled`. Idempotent."""
 
     def status(self) -> dict[str, Any]:
         """The object that `xpod status --json` prints."""

@@ -31,7 +31,8 @@ class Ask:
 
     `place` is where an earlier stream of the same request ended too early; with several choices there is none.
     `key` names the request, so that it can be repeated. `affinity` is that of all its choices; `grammar` says what they
-    have to be like. With `calls`, they may call functions. `allowance` bounds what its key may ask for.
+    have to be like. With `calls`, they may call functions; `scored` prompts are told how likely they are. `allowance`
+    bounds what its key may ask for.
     """
 
     api: Api
@@ -44,6 +45,7 @@ class Ask:
     grammar: str = ""
     calls: bool = False
     allowance: Allowance | None = None
+    scored: bool = False
 
     @property
     def time_left(self) -> float | None:
@@ -111,6 +113,8 @@ class Generation:
         if self._ask.allowance is not None:
             self._ask.allowance.ask(sum(len(prompt.ids) for prompt in self._ask.prompts))
         try:
+            if self._ask.scored and self._ask.resumed is None:
+                await self._score()
             for index, (prompt, spec) in enumerate(plan):
                 self.choices.append(await _open(self._ask, prompt, spec, index))
         except XpodError as error:
@@ -120,6 +124,23 @@ class Generation:
             tokens = sum(len(prompt.ids) for prompt in self._ask.prompts)
             request_trace().opened(self.choices, self._ask.api.served(self._ask.request.model), tokens)
 
+    async def _score(self) -> None:
+        """Have all prompts told how likely they are."""
+        engine, ask = self._ask.api.engine, self._ask
+        asked = (
+            engine.scores(list(each.ids), ask.request.alternatives, ask.affinity) for each in ask.prompts
+        )
+        try:
+            async with asyncio.timeout(ask.time_left):
+                found = await asyncio.gather(*asked)
+        except TimeoutError:
+            raise self._too_late() from None
+        for prompt, scores in zip(ask.prompts, found, strict=True):
+            prompt.scores[:] = scores
+
+    def _too_late(self) -> SessionError:
+        return SessionError("deadline_exceeded", f"not done within {self._ask.request.timeout:g} s")
+
     async def run(self, emit: Emit) -> None:
         """Emit the pieces of all choices as they come. Raises the first failure; cancels whatever is left."""
         try:
@@ -127,8 +148,7 @@ class Generation:
                 for choice in self.choices:
                     group.create_task(choice.run(emit))
         except TimeoutError:
-            seconds = self._ask.request.timeout
-            raise SessionError("deadline_exceeded", f"not done within {seconds:g} s") from None
+            raise self._too_late() from None
         except ExceptionGroup as failures:
             self._reason = "error"
             raise failures.exceptions[0] from None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xpod.router.api.choice import Piece
+from xpod.router.api.prompts import Prompt
 from xpod.router.api.text_protocol import Text
 
 _IMPOSSIBLE = -9999.0  # OpenAI's stand-in for minus infinity, which JSON cannot say
@@ -40,6 +41,25 @@ def _spelling(text: Text, token: int) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def prompt_logprobs(text: Text, prompt: Prompt) -> dict[str, list[Any]]:
+    """The `logprobs` object of an echo; nothing says how likely the first token is."""
+    stream, offsets, length = text.stream(), [], 0
+    for token in prompt.ids:
+        offsets.append(length)
+        length += len(stream.push(token))
+    rest = list(zip(prompt.ids[1:], prompt.scores, strict=True))
+    tops = [dict([*score.top, (token, score.logprob)]) for token, score in rest]
+    return {
+        "text_offset": offsets,
+        "token_logprobs": [None, *(_number(score.logprob) for _, score in rest)],
+        "tokens": [_spelling(text, token) for token in prompt.ids],
+        "top_logprobs": [
+            None,
+            *({_spelling(text, each): _number(lp) for each, lp in top.items()} for top in tops),
+        ],
+    }
 
 
 def completion_logprobs(text: Text, pieces: Sequence[Piece], base: int) -> dict[str, Any]:

@@ -7,10 +7,11 @@ Does not know: sampling, sessions, or answers.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from xpod.router.api.context import Api
+from xpod.router.api.engine_protocol import Score
 from xpod.router.api.errors import bad_request
 from xpod.router.api.messages import ChatMessage
 from xpod.router.api.requests import ChatRequest, CompletionRequest
@@ -27,10 +28,14 @@ _TAKEN = frozenset({"messages", "add_generation_prompt", "tools"})
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Token ids, and the text that `echo` gives back."""
+    """Token ids, and the text that `echo` gives back.
+
+    `scores` are of each token but the first, where they are wanted, and nothing before the engine has told them.
+    """
 
     ids: list[int]
     echo: str = ""
+    scores: list[Score] = field(default_factory=list)
 
 
 async def encode(text: Text, content: str, *, add_special: bool, param: str) -> list[int]:

@@ -12,8 +12,10 @@ from xpod.router.api.errors import ApiError, bad_request
 
 _MOST = 4
 # Objects with named parts; in any other parameter a name in the path is a key that the client chose.
-_NESTED = {"messages", "stream_options", "tools"}
+_NESTED = {"input", "messages", "stream_options", "text", "tool_choice", "tools"}
 _UNION = {"str", "TextPart"}
+_TAG = "is "
+"""Begins pydantic's names of the members of tagged unions."""
 
 
 def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
@@ -49,6 +51,8 @@ def _path(loc: Sequence[str | int]) -> list[str | int]:
     """Where the error is, without pydantic's names of union members."""
     path: list[str | int] = []
     for part in loc[1:]:
+        if isinstance(part, str) and part.startswith(_TAG):
+            continue
         inner = path and isinstance(part, str)
         if inner and (path[0] not in _NESTED or not str(part).isidentifier() or part in _UNION):
             break

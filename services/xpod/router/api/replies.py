@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from xpod.router.api.choice import Piece
 from xpod.router.api.generation import Generation
-from xpod.router.api.logprobs import chat_logprobs, completion_logprobs
+from xpod.router.api.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
+from xpod.router.api.prompts import Prompt
 from xpod.router.api.request_trace import request_trace
 from xpod.router.api.requests import ChatRequest, CompletionRequest, GenerationRequest
 from xpod.router.api.text_protocol import Text
@@ -94,34 +95,44 @@ def _calls(pieces: Sequence[Piece]) -> list[Json]:
 
 
 class CompletionReply:
-    """/v1/completions; `echoes[i]` goes before the text of choice i."""
+    """/v1/completions; the echo of prompt i // n goes before the text of choice i."""
 
     kind = "text_completion"
     chunk_kind = "text_completion"
     prefix = "cmpl"
 
-    def __init__(self, request: CompletionRequest, text: Text, echoes: Sequence[str]) -> None:
+    def __init__(self, request: CompletionRequest, text: Text, prompts: Sequence[Prompt]) -> None:
         self._request = request
         self._text = text
-        self._echoes = echoes
+        self._prompts = prompts
+
+    def _prompt(self, choice: int) -> Prompt:
+        return self._prompts[choice // self._request.n]
 
     def opening(self, choice: int) -> Json | None:
-        if not self._echoes[choice]:
+        prompt = self._prompt(choice)
+        if not prompt.echo:
             return None
-        echo = {"index": choice, "text": self._echoes[choice], "logprobs": None, "finish_reason": None}
+        logprobs = None if self._request.logprobs is None else prompt_logprobs(self._text, prompt)
+        echo = {"index": choice, "text": prompt.echo, "logprobs": logprobs, "finish_reason": None}
         return echo | _ids(self._request, [])
 
     def delta(self, piece: Piece) -> Json:
         return self._choice(piece.text, [piece])
 
     def whole(self, pieces: Sequence[Piece]) -> Json:
-        return self._choice(self._echoes[pieces[0].choice] + "".join(piece.text for piece in pieces), pieces)
+        prompt = self._prompt(pieces[0].choice)
+        choice = self._choice(prompt.echo + "".join(piece.text for piece in pieces), pieces)
+        if prompt.echo and self._request.logprobs is not None:
+            before = prompt_logprobs(self._text, prompt)
+            choice["logprobs"] = {name: before[name] + after for name, after in choice["logprobs"].items()}
+        return choice
 
     def _choice(self, text: str, pieces: Sequence[Piece]) -> Json:
         index = pieces[0].choice
         logprobs = None
         if self._request.logprobs is not None:
-            logprobs = completion_logprobs(self._text, pieces, len(self._echoes[index]))
+            logprobs = completion_logprobs(self._text, pieces, len(self._prompt(index).echo))
         finish = pieces[-1].finish or None
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish} | _ids(
             self._request, pieces

@@ -86,20 +86,9 @@ class StreamOptions(Strict):
     """With include_usage: each chunk says so, of what there is by then."""
 
 
-class GenerationRequest(Guided, ABC):
-    """What both completion endpoints share."""
+class Sampled(Strict):
+    """What every request for tokens may say: how they are drawn, and whose they are."""
 
-    neutral = _NEUTRAL
-    model: Utf8 | None = None
-    """A name of /v1/models; without it, the first one."""
-    stream: bool = False
-    """Send the answer as server-sent events as it comes."""
-    stream_options: StreamOptions | None = None
-    """Needs stream."""
-    n: Annotated[int, Field(ge=1, le=128)] = 1
-    """Answers for each prompt, each with a seed of its own."""
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    """The answer ends after so many tokens: by default 16 for a completion, what the context holds for a chat."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     """Divides the logits; 0 takes the likeliest token."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -141,6 +130,22 @@ class GenerationRequest(Guided, ABC):
             return ()
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
+
+class GenerationRequest(Sampled, Guided, ABC):
+    """What both completion endpoints share."""
+
+    neutral = _NEUTRAL
+    model: Utf8 | None = None
+    """A name of /v1/models; without it, the first one."""
+    stream: bool = False
+    """Send the answer as server-sent events as it comes."""
+    stream_options: StreamOptions | None = None
+    """Needs stream."""
+    n: Annotated[int, Field(ge=1, le=128)] = 1
+    """Answers for each prompt, each with a seed of its own."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The answer ends after so many tokens: by default 16 for a completion, what the context holds for a chat."""
+
     @property
     @abstractmethod
     def alternatives(self) -> int:
@@ -159,7 +164,7 @@ class CompletionRequest(GenerationRequest):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     """Logprobs of the answer's tokens, and of so many alternatives to each."""
     echo: bool = False
-    """The text begins with the prompt."""
+    """The text begins with the prompt; with logprobs, so do they."""
 
     @property
     def alternatives(self) -> int:

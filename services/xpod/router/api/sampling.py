@@ -27,8 +27,6 @@ def check(request: GenerationRequest, vocab_size: int) -> None:
         raise bad_request("stream_options needs stream: true", "stream_options")
     if isinstance(request, ChatRequest):
         _check_chat(request)
-    if isinstance(request, CompletionRequest) and request.echo and request.logprobs is not None:
-        raise bad_request("echo with logprobs is not supported: the prompt has no logprobs here", "echo")
     for param, ids in (
         ("logit_bias", map(int, request.logit_bias)),
         ("stop_token_ids", request.stop_token_ids),

@@ -25,6 +25,11 @@ def frame(data: bytes, event_id: str = "") -> bytes:
     return (f"id: {event_id}\n".encode() if event_id else b"") + b"data: " + data + b"\n\n"
 
 
+def named_frame(name: str, data: bytes) -> bytes:
+    """One event of that name; `data` holds no line break."""
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
 class EventStream(Response):
     """Runs `produce(write)` while the client listens; a comment fills every silence of `keep_alive` seconds.
 

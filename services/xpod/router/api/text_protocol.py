@@ -37,6 +37,10 @@ class Text(Protocol):
         """Texts that are one token wherever they stand."""
 
     @property
+    def has_template(self) -> bool:
+        """Is there a chat template?"""
+
+    @property
     def knows_tools(self) -> bool:
         """Does the chat template tell the model of tools?"""
 

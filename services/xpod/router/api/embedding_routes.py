@@ -1,0 +1,42 @@
+"""/v1/embeddings, which no model that is served here can answer.
+
+Knows: OpenAI's body, so that what is wrong with it is told first. Does not know: any way to embed a text: a causal
+language model was trained to go on with one, and its last hidden state is no measure of likeness.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.responses import Response
+
+from xpod.router.api.completion_routes import ERRORS
+from xpod.router.api.context import Api
+from xpod.router.api.errors import bad_request
+from xpod.router.api.requests import TokenId
+from xpod.router.api.strict import Strict, Utf8
+
+
+class EmbeddingsRequest(Strict):
+    """OpenAI's body."""
+
+    model: str | None = None
+    input: Utf8 | list[TokenId] | list[Utf8] | list[list[TokenId]]
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    user: Utf8 | None = None
+
+
+def embedding_routes(api: Api) -> APIRouter:
+    routes = APIRouter(prefix="/v1", responses=ERRORS)
+
+    @routes.post("/embeddings")
+    async def embeddings(body: EmbeddingsRequest) -> Response:
+        """Always refused."""
+        model = api.served(body.model)
+        why = "it generates text and does not embed it (see capabilities in /v1/models)"
+        raise bad_request(f"model {model!r} has no embeddings: {why}", "model", "unsupported_model")
+
+    return routes
