@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
+from fastapi import FastAPI
 from pydantic import Field
 
 from xpod.common.service import Service
@@ -29,7 +30,7 @@ from xpod.router.surroundings import Patience, Surroundings
 from xpod.router.tls import certificate_of
 from xpod.router.traces import Traces
 from xpod_model.checkpoint import Checkpoint
-from xpod_model.config import sampling_defaults
+from xpod_model.config import ModelConfig, sampling_defaults
 from xpod_model.text import Text
 from xpod_policy.routing import Routing
 from xpod_proto import (
@@ -125,10 +126,24 @@ class Router(Service):
         refuse_open(config.host, bool(config.api_key or config.api_keys_file), config.insecure)
         certificate = certificate_of(config.tls_cert, config.tls_key)
         listener = listen(config.host, config.port)
-        directory = self._directory
-        checkpoint = Checkpoint.open(directory)
+        checkpoint = Checkpoint.open(self._directory)
         self._model = checkpoint.identity
-        model = checkpoint.config
+        await self._open_engine(checkpoint.config)
+        await self.open_view(model=self._model)
+        app = self._app()
+        port = listener.getsockname()[1]
+        scheme = "http" if certificate is None else "https"
+        self._url = config.advertise or "{}://{}:{}".format(scheme, *listener.getsockname()[:2])
+        self.metrics_url = metrics_url(config.host, port).replace("http", scheme, 1)
+        connections = Connections(raise_file_limit(config.max_connections)).registered(self.registry)
+        self._server = HttpServer(app, connections, None if certificate is None else certificate.context)
+        if certificate is not None:
+            self.permanent("certificate", certificate.watch)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+
+    async def _open_engine(self, model: ModelConfig) -> None:
+        """What runs sessions, and all that it hears of the pod."""
+        config = self.config
         experts = await self.follow_experts(model.experts, model.moe_layers)
         patience = Patience(config.place_timeout, config.queue_timeout, config.silence_timeout)
         counters = Counters(self.registry)
@@ -137,36 +152,38 @@ class Router(Service):
         around = Surroundings(
             self.data, self.pod, self.member, self.view, counters, patience, placing, admission, self.tracer
         )
-        limit = config.max_model_len or model.max_positions
-        name = config.served_model_name or directory.name
+        name = config.served_model_name or self._directory.name
         self.registry.register(PodMetrics(self.view, name))
         store = self.data.store(subjects.sessions_bucket(self.pod), lifetime=LIFETIME)
         brokers = Brokers(lambda: config.nats_urls, store.leader, credentials_of(config).tls())
         self.permanent("brokers", brokers.watch)
         journal = Journal(store, config.journal)
-        self.engine = RouterEngine(
+        self.engine = engine = RouterEngine(
             around,
             model,
             experts,
             brokers,
             journal=journal,
             name=name,
-            max_model_len=limit,
+            max_model_len=config.max_model_len or model.max_positions,
             limit=Limit(config.max_sessions),
             keep=config.keep,
         )
-        self.permanent("silences", self.engine.watch_silences)
-        self.permanent("journal", lambda: journal.watch(self.engine.remembered))
+        self.permanent("silences", engine.watch_silences)
+        self.permanent("journal", lambda: journal.watch(engine.remembered))
         await self.listen(subjects.running(self.pod), handler=self._on_running)
         await self.listen(subjects.kv(self.pod), handler=self.prompts.on_event)
-        self.data.on_reconnect(self.prompts.reconnected)
-        self.view.listen(self.prompts.on_member)
-        self.view.listen(self.engine.member_changed)
-        self.view.on_heartbeat(self.engine.heartbeat)
-        self.view.on_heartbeat(self.prompts.heartbeat)
+        for reconnected in (self.prompts.reconnected, engine.reconnected):
+            self.data.on_reconnect(reconnected)
+        for changed in (self.prompts.on_member, engine.member_changed):
+            self.view.listen(changed)
+        for beats in (engine.heartbeat, self.prompts.heartbeat):
+            self.view.on_heartbeat(beats)
         self.view.on_heartbeat(lambda member: admission.look())  # a worker more, or less
-        self.data.on_reconnect(self.engine.reconnected)
-        await self.open_view(model=self._model)
+
+    def _app(self) -> FastAPI:
+        """The engine's HTTP face."""
+        config, directory = self.config, self._directory
         settings = ApiSettings(
             version=version("xpod"),
             api_key=config.api_key or None,
@@ -189,15 +206,7 @@ class Router(Service):
             adoption = Adoption(shelf, app.state.desk, self.view, lambda: self.engine.ready()[0])
             self.view.listen(adoption.on_member)
             self.permanent("adoption", adoption.watch)
-        port = listener.getsockname()[1]
-        scheme = "http" if certificate is None else "https"
-        self._url = config.advertise or "{}://{}:{}".format(scheme, *listener.getsockname()[:2])
-        self.metrics_url = metrics_url(config.host, port).replace("http", scheme, 1)
-        connections = Connections(raise_file_limit(config.max_connections)).registered(self.registry)
-        self._server = HttpServer(app, connections, None if certificate is None else certificate.context)
-        if certificate is not None:
-            self.permanent("certificate", certificate.watch)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        return app
 
     def _shelf(self) -> ResponseShelf | None:
         config = self.config

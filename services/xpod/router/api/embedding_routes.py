@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
 
-from xpod.router.api.completion_routes import ERRORS
+from xpod.router.api.body import router
 from xpod.router.api.context import Api
 from xpod.router.api.errors import bad_request
 from xpod.router.api.requests import TokenId
@@ -30,7 +30,7 @@ class EmbeddingsRequest(Strict):
 
 
 def embedding_routes(api: Api) -> APIRouter:
-    routes = APIRouter(prefix="/v1", responses=ERRORS)
+    routes = router("/v1")
 
     @routes.post("/embeddings")
     async def embeddings(body: EmbeddingsRequest) -> Response:

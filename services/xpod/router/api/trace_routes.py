@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 from fastapi import APIRouter, Query, Request
 
 from xpod.router.api.affinity import tenant_name
-from xpod.router.api.completion_routes import ERRORS
+from xpod.router.api.body import router
 from xpod.router.api.errors import ApiError
 
 
@@ -23,7 +23,7 @@ class Traces(Protocol):
 
 
 def trace_routes(traces: Traces) -> APIRouter:
-    routes = APIRouter(responses=ERRORS)
+    routes = router()
 
     @routes.get("/xpod/trace/{request}")
     async def trace(request: str, http: Request) -> dict[str, Any]:

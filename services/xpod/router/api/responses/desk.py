@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from xpod.router.api.affinity import owner_of
+from xpod.router.api.allowance import Allowance
 from xpod.router.api.choice import Choice
 from xpod.router.api.context import Api
 from xpod.router.api.engine_protocol import Affinity, Claim, KeyReused
@@ -53,7 +54,15 @@ class Desk:
 
     # beginning
 
-    async def create(self, request: ResponsesRequest, tenant: bytes, key: Key | None, arrived: float) -> Run:
+    async def create(
+        self,
+        request: ResponsesRequest,
+        tenant: bytes,
+        key: Key | None,
+        arrived: float,
+        *,
+        allowance: Allowance | None = None,
+    ) -> Run:
         """Begin it; or find what an equal request with the same key began. Raises ApiError."""
         kept = self._keeps(request)
         id = PREFIX + (secrets.token_hex(12) if key is None else key.session(0)[1:])
@@ -74,7 +83,8 @@ class Desk:
                 history=made.history,
                 kept=kept,
             )
-            return await self._begin(self._fitting(record), made, key is not None, arrived)
+            record = self._fitting(record)
+            return await self._begin(record, made, key is not None, arrived, allowance=allowance)
 
     def _fitting(self, record: Record) -> Record:
         """The record, not to be kept where it is too large and nobody insists on it. Raises ApiError."""
@@ -126,7 +136,11 @@ class Desk:
         await run.ended()
         return Past.of(run, self._api.text)
 
-    async def _begin(self, record: Record, made: Opened, keyed: bool, arrived: float) -> Run:
+    async def _begin(
+        self, record: Record, made: Opened, keyed: bool, arrived: float, *, allowance: Allowance | None
+    ) -> Run:
+        if allowance is not None:
+            allowance.ask(len(record.prompt))
         api, request, shelf = self._api, record.request, self._shelf if record.kept else None
         lasting = request.background or keyed
         claim = Claim(record.session, record.digest, _start(record), lasting=lasting, fresh=not keyed)
@@ -134,7 +148,8 @@ class Desk:
             session = await api.engine.open(list(record.prompt), record.sampling, claim, made.affinity)
         except XpodError as error:
             raise of_engine(error) from error
-        meter = api.metrics.meter(len(record.prompt), arrived)
+        spend = None if allowance is None else allowance.spend
+        meter = api.metrics.meter(len(record.prompt), arrived, spend)
         choice = choice_of(record, api.text, session, meter)
         if shelf is not None and request.background:
             try:

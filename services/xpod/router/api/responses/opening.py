@@ -125,5 +125,5 @@ async def _made(
 ) -> tuple[ChatRequest, list[int], int]:
     chat = request.chat(messages)
     check(chat, api.engine.vocab_size)
-    prompt = await prompts.of_chat(chat, api.text)
+    prompt = await prompts.of_chat(chat, api)
     return chat, prompt.ids, token_budget(chat, len(prompt.ids), api.engine)

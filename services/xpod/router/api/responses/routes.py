@@ -13,8 +13,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from xpod.router.api.affinity import tenant_of
+from xpod.router.api.allowance import allowance_of
 from xpod.router.api.answering import CLIENT_CLOSED, keep_alive_of
-from xpod.router.api.completion_routes import ERRORS
+from xpod.router.api.body import router
 from xpod.router.api.context import Api
 from xpod.router.api.disconnect import ClientGone, while_connected
 from xpod.router.api.engine_protocol import SessionError
@@ -56,12 +57,13 @@ _LIST = _takes(
 
 
 def response_routes(api: Api, desk: Desk) -> APIRouter:
-    routes = APIRouter(prefix="/v1/responses", responses=ERRORS)
+    routes = router("/v1/responses")
 
     @routes.post("", responses={200: _STREAM})
     async def create(body: ResponsesRequest, http: Request) -> Response:
         arrived = api.metrics.clock()
-        begin = desk.create(body, tenant_of(http.scope), Key.of(http.headers), arrived)
+        allowance = allowance_of(http.scope)
+        begin = desk.create(body, tenant_of(http.scope), Key.of(http.headers), arrived, allowance=allowance)
         try:
             run = await while_connected(http.receive, begin)
             if body.stream:
