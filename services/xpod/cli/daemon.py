@@ -16,14 +16,17 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
 from xpod.cli.errors import CliError
 from xpod.cli.launcher import Launcher
-from xpod.cli.part_readiness import HeartbeatProbe
 from xpod.cli.plan import LaunchPlan
 from xpod.cli.readiness import ReadyProbe
+
+if TYPE_CHECKING:
+    from xpod.cli.part_readiness import HeartbeatProbe
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -59,6 +62,10 @@ async def serve(order: Order) -> None:
     members = [spec for spec in plan.members if spec.kind != "nats"]
     probe: ReadyProbe | HeartbeatProbe
     if plan.part:
+        from xpod.cli.part_readiness import (
+            HeartbeatProbe,  # which needs the bus, and whoever imports us need not
+        )
+
         probe = HeartbeatProbe(plan.pod, plan.nats_urls, members)
     else:
         probe = ReadyProbe(plan.endpoints, [spec.id for spec in members])

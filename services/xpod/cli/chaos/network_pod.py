@@ -17,7 +17,6 @@ from xpod.cli.chaos.namespaces import Layout, Namespaces
 from xpod.cli.compose import default_counts
 from xpod.cli.errors import CliError
 from xpod.cli.handle import Handle
-from xpod.cli.nats_nodes import node
 from xpod.cli.own_pod import OwnPod
 from xpod.cli.plan import START_ORDER, LaunchPlan, MemberSpec, PodSettings, make_plan
 from xpod.cli.preflight import find_model
@@ -60,6 +59,7 @@ def nodes(layout: Layout) -> list[str]:
 
 def nats_nodes(layout: Layout, data: Path) -> list[MemberSpec]:
     """Writes the configuration of the nodes of a cluster over this network; returns their commands."""
+    from xpod.cli.nats_nodes import node
     from xpod_runtime.broker import nats_server_path
     from xpod_runtime.broker_config import BrokerConfig, ClusterConfig
     from xpod_runtime.errors import BrokerError
