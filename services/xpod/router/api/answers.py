@@ -60,9 +60,10 @@ class ChatLogprobs(Answer):
 
 class CompletionLogprobs(Answer):
     text_offset: list[int]
-    token_logprobs: list[float]
+    token_logprobs: list[float | None]
+    """null for the first token of an echoed prompt."""
     tokens: list[str]
-    top_logprobs: list[dict[str, float]]
+    top_logprobs: list[dict[str, float] | None]
 
 
 class CallBody(Answer):
@@ -177,6 +178,8 @@ class Model(Answer):
     parent: None
     max_model_len: int
     """Tokens of prompt and answer together."""
+    capabilities: dict[str, bool]
+    """What it can be asked for."""
 
 
 class ModelList(Answer):

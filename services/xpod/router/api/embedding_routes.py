@@ -16,17 +16,22 @@ from xpod.router.api.body import router
 from xpod.router.api.context import Api
 from xpod.router.api.errors import bad_request
 from xpod.router.api.requests import TokenId
-from xpod.router.api.strict import Strict, Utf8
+from xpod.router.api.strict import Several, Strict, Utf8
 
 
 class EmbeddingsRequest(Strict):
     """OpenAI's body."""
 
-    model: str | None = None
-    input: Utf8 | list[TokenId] | list[Utf8] | list[list[TokenId]]
+    model: Utf8 | None = None
+    """A name of /v1/models."""
+    input: Utf8 | Several[TokenId] | Several[Utf8] | Several[Several[TokenId]]
+    """What to embed."""
     encoding_format: Literal["float", "base64"] = "float"
+    """How numbers would be written."""
     dimensions: Annotated[int, Field(ge=1)] | None = None
+    """How many there would be."""
     user: Utf8 | None = None
+    """Whose request it is."""
 
 
 def embedding_routes(api: Api) -> APIRouter:

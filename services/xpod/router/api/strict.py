@@ -96,7 +96,10 @@ class Strict(BaseModel):
         told = handler(schema)
         found = handler.resolve_ref_schema(told)
         needed = found.get("required", [])
+        told_of = {field.alias or name: field.description for name, field in cls.model_fields.items()}
         for name, each in found.get("properties", {}).items():
+            if told_of.get(name):
+                each["description"] = told_of[name]
             if name not in needed and {"type": "null"} not in each.get("anyOf", []):
                 found["properties"][name] = _or_null(each)
         return told

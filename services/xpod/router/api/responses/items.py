@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Discriminator, Tag, model_validator
 
 from xpod.router.api.errors import bad_request
 from xpod.router.api.messages import CalledFunction, ChatMessage, ToolCall
-from xpod.router.api.strict import Strict, Utf8
+from xpod.router.api.strict import Several, Strict, Utf8
 
 Json = dict[str, Any]
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -44,7 +44,7 @@ class MessageItem(Strict):
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {"phase": ()}
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Utf8 | list[InputPart]
+    content: Utf8 | Several[InputPart]
     id: Utf8 | None = None
     status: Status | None = None
 
@@ -78,7 +78,7 @@ class OutputItem(Strict):
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {"caller": (), "namespace": (), "name": ()}
     type: Literal["function_call_output"]
     call_id: Utf8
-    output: Utf8 | list[InputPart]
+    output: Utf8 | Several[InputPart]
     id: Utf8 | None = None
     status: Status | None = None
 

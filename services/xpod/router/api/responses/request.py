@@ -23,7 +23,7 @@ from xpod.router.api.messages import ChatMessage
 from xpod.router.api.refusals import of_validation
 from xpod.router.api.requests import ChatRequest, Sampled
 from xpod.router.api.responses.items import Item
-from xpod.router.api.strict import Inconsistent, Strict, Utf8
+from xpod.router.api.strict import Inconsistent, JsonObject, Several, Strict, Utf8, few
 from xpod.router.api.tools import FunctionName
 
 LOGPROBS = "message.output_text.logprobs"
@@ -108,7 +108,7 @@ class FunctionTool(Strict):
     type: Literal["function"]
     name: FunctionName
     description: Utf8 | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
     strict: bool = True
 
     def chat(self) -> dict[str, Any]:
@@ -135,27 +135,48 @@ class ResponsesRequest(Sampled):
     """The body of POST /v1/responses."""
 
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = _NEUTRAL
-    model: str | None = None
-    input: Annotated[list[Item], Field(min_length=1), BeforeValidator(_listed)]
+    model: Utf8 | None = None
+    """A name of /v1/models; without it, the first one."""
+    input: Annotated[Several[Item], Field(min_length=1), BeforeValidator(_listed)]
+    """What is said: a text of the user, or a list of messages, calls and what came of calls."""
     instructions: Utf8 | None = None
+    """A message of the system in front of it all, which the next response does not inherit."""
     stream: bool = False
+    """Send the answer as server-sent events as it comes."""
     background: bool = False
+    """Go on without the client, who asks for the response later."""
     store: bool | None = None
+    """Keep it, so that it can be asked for and gone on from."""
     previous_response_id: Annotated[str, Field(pattern=RESPONSE_ID)] | None = None
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = {}
+    """The response that this one goes on from."""
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16), few(16)] = {}
+    """The client's own, told with the response."""
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    """The answer ends after so many tokens: by default what the context holds."""
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    include: list[Literal["message.output_text.logprobs"]] = []
+    """Logprobs of so many alternatives to each token; needs them in `include`."""
+    include: Several[Literal["message.output_text.logprobs"]] = []
+    """What the response says besides: logprobs of its tokens."""
     text: TextOptions = TextOptions()
-    tools: list[FunctionTool] = []
+    """What the text has to be like."""
+    tools: Several[FunctionTool] = []
+    """Functions that the model may call."""
     tool_choice: Literal["none", "auto", "required"] | FunctionChoice | None = None
+    """Whether it may (auto), has to (required, or one by name), or must not (none)."""
     parallel_tool_calls: bool = True
+    """May it make several calls in one answer?"""
     truncation: Literal["auto", "disabled"] = "disabled"
+    """auto: what does not fit into the context is left out from the beginning; disabled: it is refused."""
     safety_identifier: Annotated[Utf8, Field(max_length=128)] | None = None
+    """Whose request it is, for the client's own use."""
     structured_outputs: StructuredOutputs | None = None
+    """What the answer has to be like, in vLLM's words."""
     ignore_eos: bool = False
+    """Go on until max_output_tokens, whatever the model says of an end."""
     min_tokens: Annotated[int, Field(ge=0)] = 0
-    chat_template_kwargs: dict[str, Any] = {}
+    """The answer has no end before so many tokens."""
+    chat_template_kwargs: JsonObject = {}
+    """Variables for the chat template."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ResponsesRequest:
