@@ -43,7 +43,9 @@ def exporting(tracer: Tracer, config: ServiceConfig, environ: Mapping[str, str])
         yield
         return
     if not _installed():
-        log.error("traces are not exported: the SDK is missing, pip install 'xpod[otel]' has it")
+        log.error(
+            "traces are not exported: OpenTelemetry's SDK is missing, which xpod's extra [otel] installs"
+        )
         yield
         return
     export, close = _exporter(config)

@@ -93,4 +93,4 @@ def test_the_sdk_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with capture_logs() as logs, otlp.exporting(tracer, CONFIG, environ):
         assert tracer.export is None
     [line] = logs
-    assert (line["log_level"], "pip install 'xpod[otel]'" in line["event"]) == ("error", True)
+    assert (line["log_level"], "xpod's extra [otel]" in line["event"]) == ("error", True)
