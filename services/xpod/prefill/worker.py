@@ -215,6 +215,7 @@ class Prefill(Worker):
         if sequence.scores is None:
             await super().fail(sequence, code, reason)
         else:
+            sequence.trace.fails(reason)
             self.engine.close(sequence.id)
             self._scoring.fail(sequence.id, code, reason)
         self._admit()

@@ -24,6 +24,7 @@ from xpod.router.api.context import Api
 from xpod.router.api.engine_protocol import Affinity, Claim, KeyReused
 from xpod.router.api.errors import ApiError, bad_request, of_engine
 from xpod.router.api.idempotency import Key, digest_of
+from xpod.router.api.request_trace import request_trace
 from xpod.router.api.responses.opening import Opened, Past, opened
 from xpod.router.api.responses.record import PREFIX, Kept, Record, Shelf
 from xpod.router.api.responses.request import RESPONSE_ID, ResponsesRequest
@@ -142,6 +143,7 @@ class Desk:
         if allowance is not None:
             allowance.ask(len(record.prompt))
         api, request, shelf = self._api, record.request, self._shelf if record.kept else None
+        request_trace().prepared()
         lasting = request.background or keyed
         claim = Claim(record.session, record.digest, _start(record), lasting=lasting, fresh=not keyed)
         try:
@@ -151,6 +153,8 @@ class Desk:
         spend = None if allowance is None else allowance.spend
         meter = api.metrics.meter(len(record.prompt), arrived, spend)
         choice = choice_of(record, api.text, session, meter)
+        request_trace().opened([choice], record.model, len(record.prompt))
+        request_trace().named(record.id)
         if shelf is not None and request.background:
             try:
                 other = await shelf.begin(record)
