@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from fastapi.routing import APIRoute
@@ -26,6 +27,7 @@ from xpod.router.api.responses.request import (
 )
 from xpod.router.api.token_routes import DetokenizeRequest, TokenizeRequest
 from xpod.router.api.tools import Function, FunctionOfName, NamedTool, Tool
+from xpod.router.api.trace_routes import Traces, trace_routes
 
 ROOT = Path(__file__).parents[2]
 API = (ROOT / "docs" / "api.md").read_text()
@@ -101,7 +103,8 @@ def test_every_field_that_is_refused_by_name_is_there(model: type[ChatRequest]) 
 
 
 def test_every_path_is_there() -> None:
-    paths = {route.path for route in app_of(FakeEngine()).routes if isinstance(route, APIRoute)}
+    routes = [*app_of(FakeEngine()).routes, *trace_routes(cast(Traces, None)).routes]
+    paths = {route.path for route in routes if isinstance(route, APIRoute)}
     paths -= {"/v1/models/{name:path}"}
     told = API.replace("{id}", "{response_id}")
     assert [path for path in sorted(paths) if path not in told] == []

@@ -30,7 +30,7 @@ def tenant_of(scope: Scope) -> bytes:
 
 def tenant_name(scope: Scope) -> str:
     """The tenant, without its key; empty where there are not several."""
-    return _salt(tenant_of(scope), "")
+    return owner_of(tenant_of(scope))
 
 
 def affinity_of(request: GenerationRequest, tenant: bytes) -> Affinity:
