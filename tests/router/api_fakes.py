@@ -77,6 +77,7 @@ class FakeSession:
     def __init__(self, name: str, script: Sequence[object], sampling: SamplingSpec) -> None:
         self.id = name
         self.cached_tokens = 2
+        self.taken = 0.0
         self.recoveries = 1
         self.script = script
         self.sampling = sampling

@@ -77,6 +77,10 @@ class Reading:
         return self._session.cached_tokens
 
     @property
+    def taken(self) -> float:
+        return self._session.taken
+
+    @property
     def recoveries(self) -> int:
         return self._session.recoveries
 

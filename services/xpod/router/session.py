@@ -87,6 +87,8 @@ class LiveSession:
         self.failed = False
         self.ended = 0.0
         """When, on the clock of deadlines; 0 while it is under way."""
+        self.taken = 0.0
+        """When the first worker took it, on that clock; 0 before."""
         self._around = around
         self._longest = facts.prompt.shape[0] + facts.sampling.max_tokens
         self._machine = machine.Session(facts.id)
@@ -337,6 +339,7 @@ class LiveSession:
         except XpodError as error:
             return error
         around.placing.taken(place)
+        self.taken = self.taken or time.monotonic()
         return None
 
     def _task(self, kind: str, epoch: int) -> PrefillTask | DecodeTask:

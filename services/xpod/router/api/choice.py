@@ -71,7 +71,7 @@ class Choice:
         """Emit every piece up to the finish. Raises SessionError; never returns without a finish."""
         async for output in self.session:
             piece = self.take(output)
-            self.meter.token(self.session.cached_tokens)
+            self.meter.token(self.session.cached_tokens, self.session.taken)
             if piece.finish:
                 self._live = not output.finish
                 await self.close(piece.finish)  # after a stop string the workers do not know yet

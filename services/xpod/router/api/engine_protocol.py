@@ -112,6 +112,10 @@ class Session(Protocol):
     def cached_tokens(self) -> int: ...
 
     @property
+    def taken(self) -> float:
+        """When the first worker took it (time.monotonic); 0 before, and where another router gave it away."""
+
+    @property
     def recoveries(self) -> int: ...
 
     def __aiter__(self) -> AsyncIterator[Output]: ...

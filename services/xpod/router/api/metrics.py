@@ -92,6 +92,16 @@ class Metrics:
             buckets=_GAPS,
         ).labels(model_name)
         self.whole = self._histogram("e2e_request_latency_seconds", "Arrival to last token", _LONG)
+        self.queued = self._histogram(
+            "request_queue_time_seconds", "Arrival until a worker took the request", _LONG
+        )
+        self.prefilled = self._histogram(
+            "request_prefill_time_seconds", "From there to the first token", _LONG
+        )
+        self.decoded = self._histogram("request_decode_time_seconds", "First to last token", _LONG)
+        self.inferred = self._histogram(
+            "request_inference_time_seconds", "From a worker's taking it to the last token", _LONG
+        )
         self.prompt_size = self._histogram("request_prompt_tokens", "Prompt tokens of a request", _COUNTS)
         self.answer_size = self._histogram(
             "request_generation_tokens", "Generated tokens of a request", _COUNTS
@@ -136,7 +146,7 @@ class Meter:
         self._spend = spend
         self._prompt_tokens = prompt_tokens
         self._arrived = arrived
-        self._last = self._longest = 0.0
+        self._last = self._longest = self._taken = 0.0
         self._count = 0
         self._open = True
         self.first: float | None = None
@@ -146,11 +156,14 @@ class Meter:
         self.reason = ""
         metrics.open += 1
 
-    def token(self, cached: int) -> None:
-        """One more token; `cached` of the prompt's tokens came from the cache."""
+    def token(self, cached: int, taken: float = 0.0) -> None:
+        """One more token; `cached` of the prompt's tokens came from the cache.
+
+        A worker took the request at `taken` on this clock; 0: who knows when.
+        """
         now = self._metrics.clock()
         if self._count == 0:
-            self._first(now, cached)
+            self._first(now, cached, taken)
         else:
             gap = now - self._last
             self._metrics.token_gap.observe(gap)
@@ -178,10 +191,17 @@ class Meter:
         self._metrics.answer_size.observe(self._count)
         if self._count > 1:
             self._metrics.longest_gap.observe(self._longest)
+            self._metrics.decoded.observe(self.whole - (self.first or 0.0))
+        if self._taken and self._count:
+            self._metrics.inferred.observe(self._arrived + self.whole - self._taken)
 
-    def _first(self, now: float, cached: int) -> None:
+    def _first(self, now: float, cached: int, taken: float) -> None:
         metrics = self._metrics
         self.first = now - self._arrived
+        if taken >= self._arrived:
+            self._taken = taken
+            metrics.queued.observe(taken - self._arrived)
+            metrics.prefilled.observe(now - taken)
         metrics.first_token.observe(self.first)
         metrics.prompt_tokens.inc(self._prompt_tokens)
         metrics.prompt_size.observe(self._prompt_tokens)

@@ -25,7 +25,7 @@ class _Unmeasured(Meter):
     def __init__(self) -> None:
         pass
 
-    def token(self, cached: int) -> None:
+    def token(self, cached: int, taken: float = 0.0) -> None:
         pass
 
     def end(self, reason: str) -> None:
@@ -36,6 +36,7 @@ class _Told:
     """A session that is over."""
 
     cached_tokens = recoveries = 0
+    taken = 0.0
     attached = True
 
     def __init__(self, id: str, outputs: Sequence[Output]) -> None:
