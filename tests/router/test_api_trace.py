@@ -115,6 +115,19 @@ async def test_it_tells_what_opentelemetry_has_names_for(
     }
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_response_tells_the_same(stream: bool) -> None:
+    served = Served()
+    answer = await served.ask("POST", "/v1/responses", json={"input": "hi", "stream": stream, "store": False})
+    assert answer.status_code == 200, answer.text
+    [span] = served.requests()
+    told = span.attributes
+    assert str(told["gen_ai.response.id"]).startswith("resp_")
+    assert (told["gen_ai.operation.name"], told["gen_ai.usage.output_tokens"]) == ("chat", 3)
+    assert "gen_ai.server.time_to_first_token" in told
+    assert [each.name for each in served.tracer.find([span.trace])] == ["prepare", "request"]
+
+
 @pytest.mark.parametrize(
     ("failure", "status", "told"),
     [

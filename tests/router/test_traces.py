@@ -63,7 +63,9 @@ async def pod(*kinds: str) -> AsyncIterator[tuple[Traces, Tracer, dict[str, Tell
     await bus.close()
 
 
-@pytest.mark.parametrize("request_id", [SESSION, f"cmpl-{SESSION}", f"chatcmpl-{SESSION}", TRACE])
+@pytest.mark.parametrize(
+    "request_id", [SESSION, f"cmpl-{SESSION}", f"chatcmpl-{SESSION}", f"resp_{SESSION[1:]}", TRACE]
+)
 async def test_all_that_had_a_part_are_asked_and_nobody_else(request_id: str) -> None:
     async with pod("decode", "expert", "mempool", "supervisor") as (traces, _, members):
         members["decode"].spans = (record(TRACE, "2", "decode", 20, session=SESSION),)

@@ -25,7 +25,8 @@ MOST_REQUESTS = 1000
 KNOW_SESSIONS = ("router", "prefill", "decode")
 ALL_KINDS = (*KNOW_SESSIONS, "expert", "mempool")
 _TRACE = re.compile(r"[0-9a-f]{32}")
-_SESSION = re.compile(r"(?:[A-Za-z]+[-_])?(s[0-9a-f]{24}(?:x\d+)?)")
+_SESSION = re.compile(r"(?:[a-z]+-)?(s[0-9a-f]{24}(?:x\d+)?)|resp_([0-9a-f]{24})")
+"""Completions have their session's name behind a word; responses, behind another, without its s."""
 Json = dict[str, Any]
 
 
@@ -44,10 +45,11 @@ class Traces:
         if _TRACE.fullmatch(request):
             traces: tuple[str, ...] = (request,)
         else:
-            session = _SESSION.fullmatch(request)
-            if session is None:
+            found = _SESSION.fullmatch(request)
+            if found is None:
                 return None
-            await self._ask_all(KNOW_SESSIONS, ReadTrace(self._router, session=session[1]), told)
+            session = found[1] or f"s{found[2]}"
+            await self._ask_all(KNOW_SESSIONS, ReadTrace(self._router, session=session), told)
             traces = tuple({span["trace"] for span in told.spans.values()})
         if traces:
             await self._ask_all(ALL_KINDS, ReadTrace(self._router, traces), told)

@@ -30,7 +30,7 @@ def trace(  # noqa: PLR0917
         str,
         Argument(
             metavar="[REQUEST]",
-            help="The id of an answer (cmpl-…, chatcmpl-…), a session or a trace; without, the newest are listed.",
+            help="The id of an answer (cmpl-…, chatcmpl-…, resp_…), a session or a trace; without: the newest.",
         ),
     ] = "",
     spans: Annotated[

@@ -159,7 +159,6 @@ class Generation:
         """Let go of every choice that has not finished. Idempotent."""
         for choice in self.choices:
             await choice.close(self._reason)
-        request_trace().measured(self.choices)
 
     def place(self, index: int) -> Place:
         """Token `index` of the only choice."""

@@ -39,7 +39,7 @@ class RequestTrace:
 
     def __init__(self, span: LiveSpan, tracer: Tracer | None = None) -> None:
         self._span, self._tracer = span, tracer
-        self._opened = False
+        self._choices: Sequence[Choice] = ()
         self._prepared = 0
         """When its prompts were tokens, in ns from its arrival."""
 
@@ -50,9 +50,9 @@ class RequestTrace:
 
     def opened(self, choices: Sequence[Choice], model: str, prompt_tokens: int) -> None:
         """There are sessions now, if there are any."""
-        if not choices:
+        if not choices or not self._span.live:
             return
-        self._opened, start = True, self._span.start
+        self._choices, start = choices, self._span.start
         if self._tracer is not None:
             self._tracer.note(names.PREPARE, self._span.context, start, start + self._prepared)
         self._span.set(
@@ -65,18 +65,15 @@ class RequestTrace:
         """As its client knows it."""
         self._span.set({"gen_ai.response.id": id})
 
-    def measured(self, choices: Sequence[Choice]) -> None:
-        """The choices are over."""
-        if choices:
-            recoveries = sum(choice.session.recoveries for choice in choices)
-            self._span.set(_figures([choice.meter for choice in choices]), recoveries=recoveries)
-
     def end(self, error: str) -> None:
         """The response is complete, or will not be."""
-        if self._opened:
-            self._span.end(error)
-        else:
+        choices, self._choices = self._choices, ()
+        if not choices:
             self._span.drop()
+            return
+        if all(choice.meter.reason for choice in choices):  # else they go on in the background
+            self._span.set(_figures([choice.meter for choice in choices]))
+        self._span.end(error, recoveries=sum(choice.session.recoveries for choice in choices))
 
 
 _request: ContextVar[RequestTrace | None] = ContextVar("request", default=None)

@@ -15,7 +15,6 @@ import structlog
 
 from xpod.router.api.choice import Choice, Piece
 from xpod.router.api.engine_protocol import SessionError
-from xpod.router.api.request_trace import request_trace
 from xpod.router.api.responses.record import End, Ended, Kept, Record, Shelf
 from xpod.router.api.responses.telling import pieces_of
 from xpod.router.api.text_protocol import Text
@@ -181,7 +180,6 @@ class Run:
             return self._ended("failed", "internal", "internal error; the router's log has the details")
         finally:
             await choice.close(reason)
-            request_trace().measured([choice])
 
     def _time_left(self) -> float | None:
         timeout = self.record.request.timeout

@@ -19,9 +19,6 @@ from xpod.router.api.tool_calls import CallReader
 class _Unmeasured(Meter):
     """Of what is told again."""
 
-    first: float | None = None
-    whole, tokens, reason = 0.0, 0, ""
-
     def __init__(self) -> None:
         pass
 
