@@ -80,7 +80,8 @@ def refusal(text: Text) -> str:
 
 
 def process_of(text: Text) -> psutil.Process:
-    (child,) = (each for each in psutil.Process().children() if "template.py" in " ".join(each.cmdline()))
+    living = (each for each in psutil.Process().children() if each.status() != psutil.STATUS_ZOMBIE)
+    (child,) = (each for each in living if "template.py" in " ".join(each.cmdline()))
     return child
 
 
