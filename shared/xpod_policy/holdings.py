@@ -5,7 +5,7 @@ Placement is what shards should hold; holdings are what they do hold, and routin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,15 +86,14 @@ class ShardRows:
 class _Routes:
     """One state of the table, never changed: shards in order, what they hold, and who serves which expert.
 
-    `keys` is `owners` as numbers to sort pairs by: [E + 1], where shard s owns s * E … s * E + E - 1, then come
-    experts that nobody holds, and the last entry, which is also that of expert -1, is for pairs that are not wanted.
-    `spare` are the layers of which some expert is held twice. `few_keys` are `keys` of owners that are as few shards as
-    can serve all experts.
+    `keys` is who serves which expert, in numbers to sort pairs by: [E + 1], where shard s has s * E … s * E + E - 1,
+    then come experts that nobody holds, and the last entry, which is also that of expert -1, is for pairs that are not
+    wanted. `spare` are the layers of which some expert is held twice. `few_keys` are the same for as few shards as can
+    serve all experts.
     """
 
     order: tuple[str, ...]
     held: Mapping[str, Mapping[int, frozenset[int]]]
-    owners: Mapping[int, npt.NDArray[np.int32]]
     keys: Mapping[int, npt.NDArray[np.int64]]
     spare: frozenset[int] = frozenset()
     few_keys: Mapping[int, npt.NDArray[np.int64]] = field(default_factory=dict)
@@ -132,7 +131,7 @@ class RoutingTable:
     ) -> None:
         self.experts, self.moe_layers, self._sort = experts, moe_layers, sort
         self._few, self._turn = few, turn
-        self._now = _Routes((), {}, {}, {})
+        self._now = _Routes((), {}, {})
 
     def update(self, shard: str, layers: Layers) -> None:
         """The shard says that it holds exactly this."""
@@ -160,29 +159,28 @@ class RoutingTable:
         """Is some expert of the layer held twice, so that others may be asked as well?"""
         return layer in self._now.spare
 
-    def missing(self) -> list[tuple[int, int]]:
-        """(layer, expert) pairs that nobody holds; empty means that the model is whole."""
+    def missing(self, among: Collection[str] | None = None) -> list[tuple[int, int]]:
+        """(layer, expert) pairs that nobody holds, or none of these shards; empty means that the model is whole."""
+        held = [layers for shard, layers in self.held.items() if among is None or shard in among]
+        every = range(self.experts)
         return [
-            (layer, int(expert))
+            (layer, expert)
             for layer in self.moe_layers
-            for expert in np.flatnonzero(self._owner_row(self._now, layer) == NOBODY)
+            for expert in sorted(set(every).difference(*(layers.get(layer, ()) for layers in held)))
         ]
 
-    def _owner_row(self, routes: _Routes, layer: int) -> npt.NDArray[np.int32]:
-        row = routes.owners.get(layer)
-        return np.full(self.experts, NOBODY, np.int32) if row is None else row
-
     def _rebuild(self, held: Mapping[str, Mapping[int, frozenset[int]]]) -> None:
-        routes = _Routes(tuple(sorted(held)), held, {}, {})
-        owners = {layer: self._assign(routes, layer, frozenset()) for layer in self.moe_layers}
-        keys = {layer: self._keys(routes, owner) for layer, owner in owners.items()}
+        routes = _Routes(tuple(sorted(held)), held, {})
+        keys = {
+            layer: self._keys(routes, self._assign(routes, layer, frozenset())) for layer in self.moe_layers
+        }
         spare = frozenset(
             layer
             for layer in self.moe_layers
             if any(len(_holders(routes, layer, expert)) > 1 for expert in range(self.experts))
         )
         few = self._few_keys(routes) if self._few else {}
-        self._now = replace(routes, owners=owners, keys=keys, spare=spare, few_keys=few)
+        self._now = replace(routes, keys=keys, spare=spare, few_keys=few)
 
     def _few_keys(self, routes: _Routes) -> dict[int, npt.NDArray[np.int64]]:
         found = {}

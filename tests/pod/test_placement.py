@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pod.harness import LIMIT, Pod, Shape, running_pod
 from xpod.expert.shard import Expert
 from xpod_model.experts import ExpertSet
 from xpod_policy.holdings import RoutingTable, to_bitmap
+from xpod_policy.planner import Planner
 from xpod_proto import Placement, subjects
 from xpod_runtime.local_bus import LocalBus, LocalFabric
 
@@ -175,3 +177,74 @@ async def test_experts_leave_between_two_calls(
             while not all(shard._experts.held for shard in shards(pod)) or not threads:
                 await pod.router.view.changed(0.05)
         assert set(threads) == {"compute"}
+
+
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was lost is waited for as long as a test may take."""
+    monkeypatch.setattr("xpod.supervisor.supervisor.Planner", partial(Planner, patience=10 * LIMIT))
+
+
+async def until_held(pod: Pod, holders: int) -> None:
+    """Returns once each expert has so many holders."""
+    routing = pod.router.engine._directory.routing
+    async with asyncio.timeout(LIMIT):
+        while fewest(routing) < holders:
+            await pod.router.view.changed(0.05)
+
+
+async def test_nobody_loads_what_a_lost_shard_brings_back(
+    oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its experts have another holder each, so that those who serve go on with nothing else to do."""
+    patient(monkeypatch)
+    loaded: list[str] = []
+    load = Expert._load_one
+
+    def watched(self: Expert, *pair: Any) -> None:
+        loaded.append(self.member)
+        load(self, *pair)
+
+    fabric, model = LocalFabric(), oracle_dirs["plain"]
+    async with running_pod(fabric, model, Shape(expert=3), publish=0.3, announce=0.3) as pod:
+        await until_held(pod, 2)
+        monkeypatch.setattr(Expert, "_load_one", watched)
+        await pod.crash("expert-0")
+        for shard in shards(pod):
+            await announcements(pod, shard, 4)
+        assert loaded == []
+        await pod.start("expert", 0, fabric, model)
+        await until_held(pod, 2)
+        assert set(loaded) == {"expert-0"}
+
+
+async def test_an_expert_without_a_holder_is_loaded_elsewhere_at_once(
+    oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient(monkeypatch)
+    async with running_pod(LocalFabric(), oracle_dirs["plain"], Shape(expert=2), copies=1) as pod:
+        await pod.crash("expert-0")
+        async with asyncio.timeout(LIMIT):
+            while pod.router.engine._directory.routing.missing(["expert-1"]):
+                await pod.router.view.changed(0.05)
+
+
+async def test_a_shard_that_drains_serves_until_others_hold_its_experts(
+    oracle_dirs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient(monkeypatch)
+    async with running_pod(LocalFabric(), oracle_dirs["plain"], Shape(expert=2), copies=1) as pod:
+        routing, directory = pod.router.engine._directory.routing, pod.router.engine._directory
+        missed: list[object] = []
+        directory.listen(lambda: missed.extend(routing.missing()))
+        leaving = pod.members["expert-0"]
+        await leaving.stop("drained")
+        assert missed == []
+        assert routing.missing(["expert-1"]) == []
+
+
+async def test_the_last_shard_leaves_though_nobody_comes_to_hold_its_experts(
+    oracle_dirs: dict[str, Path],
+) -> None:
+    async with running_pod(LocalFabric(), oracle_dirs["plain"], Shape(expert=1)) as pod:
+        async with asyncio.timeout(LIMIT / 3):
+            await pod.members["expert-0"].stop("drained")

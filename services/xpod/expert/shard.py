@@ -32,7 +32,7 @@ from xpod_runtime.config import ServiceConfig
 from xpod_runtime.errors import StoreError, XpodError
 from xpod_runtime.handlers import handles
 
-ANSWER_SECONDS, AGAIN_SECONDS = 2.0, 0.2
+ANSWER_SECONDS, AGAIN_SECONDS, LOOK_SECONDS = 2.0, 0.2, 0.2
 
 
 class ExpertConfig(ServiceConfig):
@@ -109,6 +109,16 @@ class Expert(Service):
             "placement_epoch": self._wish.epoch if self._wish else 0,
             "busy_seconds": round(self.compute.busy_seconds, 3),
         }
+
+    async def drain(self) -> None:
+        """Serve on until others hold all of it, while there are others who could come to hold it."""
+        while (others := self._others()) and self._experts.held.intersection(
+            self._directory.routing.missing(others)
+        ):
+            await self._directory.changed(self._directory.version, LOOK_SECONDS)
+
+    def _others(self) -> set[str]:
+        return {shard.name for shard in self.view.usable(self.kind)} - {self.member}
 
     # calls
 

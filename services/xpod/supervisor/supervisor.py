@@ -141,6 +141,8 @@ class Supervisor(Service):
                 continue
             shards = frozenset(member.name for member in self.view.usable("expert"))
             self._planner.observe(shards, now())
+            if self._planner.waits and self._directory.routing.missing(shards):
+                self._planner.again(now())
             if self._current is not None and self._newest() > self._current.epoch:
                 self._planner.again(now())  # shards follow a wish that we never heard of
             due = self._planner.take(now())
