@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpod.attention import hop as hop_module
 from xpod.attention.hop import ExpertsUnavailable, Hop
 from xpod.common.experts import ExpertDirectory
-from xpod_policy import hedging
+from xpod_policy import expert_calls, hedging
 from xpod_policy.holdings import to_bitmap
 from xpod_policy.membership import Change, Member
 from xpod_proto import ExpertCall, ExpertReply, Holdings, Message, Tensor, subjects
@@ -222,7 +221,7 @@ async def test_a_shard_lost_after_its_hedge_was_asked_costs_nothing() -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_hedge_may_be_lost_after_whom_it_was_to_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 0.05)
+    monkeypatch.setattr(expert_calls, "ALONE_SECONDS", 0.05)
     bench = Bench()
     await bench.forgetful(1, "expert-0")
     await bench.forgetful(1, "expert-1", after=1)  # the hedge
@@ -237,7 +236,7 @@ async def test_a_hedge_may_be_lost_after_whom_it_was_to_help(monkeypatch: pytest
 @pytest.mark.usefixtures("impatient")
 async def test_where_only_a_slow_shard_is_left_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it was asked may have been lost, not late."""
-    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 3600)
+    monkeypatch.setattr(expert_calls, "ALONE_SECONDS", 3600)
     bench, compute = Bench(), ComputeThread()
     await bench.forgetful(1, "expert-0")
     await bench.forgetful(1, "expert-1", after=2)  # a call and a hedge are answered
@@ -254,8 +253,8 @@ async def test_a_shard_that_serves_alone_is_asked_again_in_time(
     impatient: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not only once the next multiple of a patience is over."""
-    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 0.06)
-    monkeypatch.setattr(hop_module, "PATIENCE_GROWS", 100_000)
+    monkeypatch.setattr(expert_calls, "ALONE_SECONDS", 0.06)
+    monkeypatch.setattr(expert_calls, "PATIENCE_GROWS", 100_000)
     bench = Bench()
     await bench.forgetful(1, "expert-0")
     await bench.shard("expert-1", 0)
@@ -277,7 +276,7 @@ async def test_where_nobody_else_holds_an_expert_nothing_is_hedged(impatient: No
 @pytest.mark.usefixtures("impatient")
 async def test_a_shard_that_serves_alone_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its answer was lost with a NATS node."""
-    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 0.05)
+    monkeypatch.setattr(expert_calls, "ALONE_SECONDS", 0.05)
     bench = Bench()
     await bench.forgetful(1, "expert-0")
 
@@ -313,7 +312,8 @@ async def test_calls_that_are_lost_together_are_each_waited_for_as_one_alone() -
 
     def noted(*args: Any) -> int:
         ticket = post(*args)
-        patience.append(hop._calls[ticket].hedge_at - hop._calls[ticket].posted)
+        call = hop._book.under_way[ticket]
+        patience.append(call.hedge_at - call.posted)
         return ticket
 
     hop._post = noted  # type: ignore[method-assign]
@@ -335,7 +335,7 @@ async def test_whoever_was_asked_over_a_lost_connection_may_be_asked_again(
     bench.cut_off(1)
     compute = ComputeThread()
     hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute, call_timeout=3600)
-    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 3600)
+    monkeypatch.setattr(expert_calls, "ALONE_SECONDS", 3600)
     async with asyncio.timeout(LIMIT):
         assert np.array_equal(await compute.run(hop.experts, LAYER, ROWS, CHOSEN), expected())
     assert hop.hedges >= 1
@@ -351,7 +351,7 @@ async def test_behind_a_lost_connection_little_time_is_given_to_what_is_asked_ne
     await bench.forgetful(2, "expert-0", "expert-1")
     bench.cut_off(2)
     monkeypatch.setattr(hedging, "FIRST_SECONDS", 3600)
-    monkeypatch.setattr(hop_module, "CUT_OFF_PATIENCE", 0.02)
+    monkeypatch.setattr(expert_calls, "CUT_OFF_PATIENCE", 0.02)
     compute = ComputeThread()
     hop = Hop(BusLine(bench.bus), "pod", bench.directory, "fp32", compute, call_timeout=3600)
     async with asyncio.timeout(LIMIT):
@@ -366,7 +366,7 @@ async def test_an_expert_that_one_shard_alone_holds_keeps_no_others_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As while shards load what a placement gave them."""
-    monkeypatch.setattr(hop_module, "ALONE_SECONDS", 3600)
+    monkeypatch.setattr(expert_calls, "ALONE_SECONDS", 3600)
     bench = Bench()
     await bench.shard("expert-0", 0, 1, 2, 3, answers=False)
     await bench.shard("expert-1", 0, 1, 2)

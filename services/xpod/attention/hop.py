@@ -10,18 +10,17 @@ Source: xDeepServe (2508.02520), attention-to-expert and expert-to-attention exc
 
 from __future__ import annotations
 
-import math
 import queue
 import time
 
 import numpy as np
 import structlog
 
-from xpod.attention.exchange import Array, Call, Exchange
+from xpod.attention.exchange import Exchange
 from xpod.attention.hop_trace import HopTrace
 from xpod.attention.measured import Measured
 from xpod.common.experts import ExpertDirectory
-from xpod_policy.hedging import Latencies
+from xpod_policy.expert_calls import Array, Call, CallBook, Cause, Next
 from xpod_policy.holdings import MANY, ShardRows
 from xpod_proto import ExpertCall, ExpertReply, Message, Tensor, subjects
 from xpod_proto.registry import maker_of
@@ -36,12 +35,6 @@ log = structlog.get_logger(__name__)
 RETRY_EVERY = 0.25
 RECONNECT_SECONDS = 0.05
 """From the loss of our own connection to the first question over another."""
-CUT_OFF_SECONDS, CUT_OFF_PATIENCE = 1.0, 0.25
-"""For so long after our own connection was lost, shards may be cut off, too: a call is hedged after so long."""
-PATIENCE_GROWS = 4
-"""With each attempt that nobody answers, so that a machine that is only slow is not given ever more to do."""
-ALONE_SECONDS = 1.0
-"""A shard that alone serves some expert is asked again after this at the earliest."""
 ENVELOPE = 4096
 """Bytes of a message that are not rows, and more."""
 
@@ -81,17 +74,11 @@ class Hop:
         self._line, self._pod, self._directory, self._dtype = line, pod, directory, dtype
         self._compute, self._call_timeout, self._patience = compute, call_timeout, patience
         self._subjects: dict[str, str] = {}
-        self._calls: dict[int, Call] = {}
+        self._book = CallBook[Exchange](call_timeout, hedging=hedging)
         self._lost: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._closed = False
-        self._latencies = Latencies()
-        self._hedging, self._measured = hedging, measured
+        self._measured = measured
         self.trace = trace or HopTrace(Tracer())
-        self._hedge_at = math.inf
-        """No call is to be hedged before."""
-        self._cut_off_at = -math.inf
-        self._slow: set[str] = set()
-        """Shards that let a hedge win and have not answered since: others are asked where others can."""
         self.calls = 0
         self.retries = 0
         self.hedges = 0
@@ -105,7 +92,7 @@ class Hop:
     def begin(self, layer: int, rows: Array, experts: Array) -> Exchange:
         """Ask for the outputs of `rows` `[T, D]` for their chosen `experts` `[T, K]`."""
         out = np.empty((experts.size, rows.shape[1]), rows.dtype)
-        exchange = Exchange(layer, rows, experts, out)
+        exchange = Exchange(layer, experts, rows, out)
         if (span := self.trace.begin(layer, len(rows))) is not None:
             exchange.span, exchange.trace = span, span.context.header
         if not self._lost.empty():  # before asking: who is lost now may be back, and be asked
@@ -115,23 +102,18 @@ class Hop:
 
     def finish(self, exchange: Exchange) -> Array:
         """The outputs `[T, K, D]`, once they are there. Raises ExpertsUnavailable, BusClosed."""
-        calls = self._calls
-        while exchange.calls or exchange.homeless is not None:
+        book, homeless = self._book, exchange.homeless
+        while exchange.calls or homeless.wanted is not None:
             if self._closed:
                 raise BusClosed("the worker is leaving")
             now = time.monotonic()
-            until = math.inf
-            if calls:  # all deadlines are equally long, so the oldest call has the first
-                until = next(iter(calls.values())).deadline
-                if until <= now:
-                    self._expire(now)
-                if self._hedge_at <= now:
-                    self._hedge(now)
-                until = min(until, self._hedge_at)
-            if exchange.homeless is not None:
+            if book.next_at <= now:
+                self._see_who_is_late(now)
+            until = book.next_at
+            if homeless.wanted is not None:
                 self._ask_again(exchange, now)
-                until = min(until, exchange.retry_at)
-            if exchange.calls or exchange.homeless is not None:
+                until = min(until, homeless.retry_at)
+            if exchange.calls or homeless.wanted is not None:
                 self._take(until - now)
         if exchange.span is not None:
             self.trace.end(exchange.span)
@@ -139,10 +121,9 @@ class Hop:
 
     def abandon(self) -> None:
         """Forget whatever is under way; late answers are for nobody."""
-        for ticket in self._calls:
+        for ticket in self._book.under_way:
             self._line.forget(ticket)
-        self._calls.clear()
-        self._slow.clear()  # their late answers are for nobody, too
+        self._book.clear()
 
     def close(self) -> None:
         """From any thread: whoever waits in `finish` gets BusClosed."""
@@ -156,7 +137,7 @@ class Hop:
 
     def _ask(self, exchange: Exchange, wanted: Array, most: int = MANY, tries: int = 0) -> None:
         """Send the pairs of `wanted` `[T, K]` (negative: not wanted) to who serves them, at most `most` a call."""
-        exchange.version = self._directory.version
+        exchange.homeless.version = self._directory.version
         parts, nobody = self._split(exchange.layer, wanted, exchange.avoid)
         self._post_all(exchange, parts, most, tries)
         if nobody is not None:
@@ -164,19 +145,16 @@ class Hop:
 
     def _put_off(self, exchange: Exchange, wanted: Array, seconds: float) -> None:
         """Ask for these pairs later: now nobody can be asked."""
-        now, before = time.monotonic(), exchange.homeless
-        exchange.homeless = wanted if before is None else np.maximum(before, wanted)
-        exchange.retry_at = now + seconds
-        exchange.give_up = min(exchange.give_up, now + self._patience)
+        exchange.homeless.put_off(wanted, time.monotonic(), seconds, self._patience)
 
     def _split(
         self, layer: int, wanted: Array, avoid: frozenset[str]
     ) -> tuple[list[ShardRows], Array | None]:
         """Who serves what; slow shards only what nobody else does."""
-        split = self._directory.routing.split
-        if not self._slow:
+        split, slow = self._directory.routing.split, self._book.slow
+        if not slow:
             return split(layer, wanted, avoid)
-        parts, left = split(layer, wanted, avoid | self._slow)
+        parts, left = split(layer, wanted, avoid | slow)
         if left is None:
             return parts, None
         more, nobody = split(layer, np.where(left, wanted, -1), avoid)
@@ -200,70 +178,42 @@ class Hop:
         self._line.flush()
         return tickets
 
-    def _hedge(self, now: float) -> None:
+    def _see_who_is_late(self, now: float) -> None:
         """Ask again for what takes too long, others where there are any."""
-        due = [(ticket, call) for ticket, call in self._calls.items() if call.hedge_at <= now]
-        for ticket, call in due:
-            exchange, waited = call.exchange, now - call.posted
-            self._directory.doubt(call.part.shard)
-            if call.hedges:  # their answers, or what was asked, may have been lost with a server
-                self._ask_anew(call)
-                continue
-            call.hedge_at = now + PATIENCE_GROWS * waited
-            avoid = exchange.avoid | {call.part.shard}
-            parts, nobody = self._split(exchange.layer, call.pairs(), avoid)
-            if nobody is not None:  # it alone serves these: what it was asked, or its answer, may be lost
-                if waited >= ALONE_SECONDS:
-                    self._ask_anew(call)
-                else:
-                    call.hedge_at = min(call.hedge_at, call.posted + ALONE_SECONDS)
-                continue
-            call.hedges.update(self._post_all(exchange, parts))
-            for hedge in call.hedges:
-                self._calls[hedge].hedged, self._calls[hedge].hedge_at = ticket, math.inf
-            self.hedges += 1
-            self.trace.fault(names.HEDGE, call.part.shard, exchange.layer, call.posted, "late")
-        self._hedge_at = min((call.hedge_at for call in self._calls.values()), default=math.inf)
-
-    def _ask_anew(self, call: Call) -> None:
-        """Neither the call nor its hedges were answered in all that time: whoever serves its pairs is asked again."""
-        for hedge in call.hedges:
-            self._outdo(self._calls[hedge])
-        call.hedges.clear()
-        self._outdo(call)
-        self.retries += 1
-        self.trace.fault(names.REDISPATCH, call.part.shard, call.exchange.layer, call.posted, "no answer")
-        self._ask(call.exchange, call.pairs(), tries=call.tries + 1)
+        book = self._book
+        self._fail(book.expired(now), DeadlineExceeded(f"no answer in {self._call_timeout:g} s"))
+        for ticket, call in book.due(now):
+            exchange, shard = call.question, call.part.shard
+            self._directory.doubt(shard)
+            parts, nobody = self._split(exchange.layer, call.pairs(), exchange.avoid | {shard})
+            match book.late(call, now, others=nobody is None):
+                case Next.HEDGE:
+                    book.hedged(ticket, call, self._post_all(exchange, parts))
+                    self.hedges += 1
+                    self.trace.fault(names.HEDGE, shard, exchange.layer, call.posted, "late")
+                case Next.ANEW:
+                    self.retries += 1
+                    self.trace.fault(names.REDISPATCH, shard, exchange.layer, call.posted, "no answer")
+                    self._ask(exchange, call.pairs(), tries=call.tries + 1)
 
     def _ask_again(self, exchange: Exchange, now: float) -> None:
         """Pairs that nobody served: is there somebody by now?"""
-        homeless = exchange.homeless
-        assert homeless is not None
-        if exchange.version == self._directory.version and now < exchange.retry_at:
+        wanted = exchange.homeless.take(now, self._directory.version)
+        if wanted is None:
             return
-        if now >= exchange.give_up:
+        if now >= exchange.homeless.give_up:
             raise ExpertsUnavailable(
-                f"nobody serves expert {homeless[homeless >= 0][0]} of layer {exchange.layer}"
+                f"nobody serves expert {wanted[wanted >= 0][0]} of layer {exchange.layer}"
             )
-        exchange.avoid, exchange.homeless = frozenset(), None
-        self._ask(exchange, homeless)
+        exchange.avoid = frozenset()
+        self._ask(exchange, wanted)
 
     def _post(self, exchange: Exchange, part: ShardRows, whole: Tensor, now: float, tries: int) -> int:
         rows = whole if part.rows is None else Tensor.of(exchange.rows[part.rows], self._dtype)
         call = _expert_call(exchange.layer, rows, _numbers(part.row_of), _numbers(part.expert_of))
         ticket = self._line.post(self._subject(part.shard), call, exchange.trace)
-        hedge_at = now + self._call_timeout
-        if self._hedging:
-            patience = self._latencies.patience(part.place.size)
-            if now - self._cut_off_at < CUT_OFF_SECONDS:
-                patience = min(patience, CUT_OFF_PATIENCE)
-            patience *= PATIENCE_GROWS**tries
-            if not self._directory.routing.spare(exchange.layer):
-                patience = max(ALONE_SECONDS, PATIENCE_GROWS * patience)
-            hedge_at = now + patience
-            self._hedge_at = min(self._hedge_at, hedge_at)
-        self._calls[ticket] = Call(exchange, part, now, now + self._call_timeout, hedge_at, tries)
-        exchange.calls += 1
+        spare = self._directory.routing.spare(exchange.layer)
+        self._book.posted(ticket, exchange, part, now, tries, spare=spare)
         self.calls += 1
         return ticket
 
@@ -285,15 +235,14 @@ class Hop:
         self._compute.breathe()
         if not self._lost.empty():
             self._see_who_is_lost()
-        if isinstance(arrival, Answer) and (call := self._calls.pop(arrival.ticket, None)) is not None:
-            self._arrived(arrival.ticket, call, arrival.message)
+        if isinstance(arrival, Answer):
+            self._arrived(arrival.ticket, arrival.message)
 
-    def _arrived(self, ticket: int, call: Call, reply: Message | XpodError) -> None:
-        exchange, part = call.exchange, call.part
-        if call.late:
-            self._slow.discard(part.shard)
+    def _arrived(self, ticket: int, reply: Message | XpodError) -> None:
+        call = self._book.arrived(ticket)
+        if call is None:
             return
-        exchange.calls -= 1
+        exchange, part = call.question, call.part
         expected = (len(part.place), exchange.rows.shape[1])
         if isinstance(reply, XpodError):
             self._failed(call, reply)
@@ -305,85 +254,47 @@ class Hop:
             self._failed(call, None)
         else:
             exchange.out[part.place] = reply.rows.numpy()
-            took = time.monotonic() - call.posted
-            self._latencies.took(part.place.size, took)
+            now = time.monotonic()
+            self._book.answered(ticket, call, now)
             if self._measured is not None:
+                took = now - call.posted
                 self._measured.call(part.place.size, took, reply.queued_us, reply.computed_us)
-            if call.hedges or call.hedged:
-                self._settle(ticket, call)
 
-    def _settle(self, ticket: int, call: Call) -> None:
-        """Of a call and its hedges, those whose pairs are all there now are late."""
-        for hedge in call.hedges:
-            self._outdo(self._calls[hedge])
-        first = self._calls.get(call.hedged)
-        if first is not None:
-            first.hedges.discard(ticket)
-            if not first.hedges:
-                self._slow.add(first.part.shard)
-                self._outdo(first)
-
-    def _outdo(self, call: Call) -> None:
-        """Its answer is not needed any more."""
-        call.late, call.hedge_at = True, math.inf
-        call.exchange.calls -= 1
-
-    def _failed(self, call: Call, error: XpodError | None) -> None:
+    def _failed(self, call: Call[Exchange], error: XpodError | None) -> None:
         """The shard did not do its part: ask the others, unless they have been asked already."""
-        exchange, part = call.exchange, call.part
+        exchange, shard = call.question, call.part.shard
         if error is not None:
             log.warning(
-                "expert call failed",
-                shard=part.shard,
-                layer=exchange.layer,
-                code=error.code,
-                error=str(error),
+                "expert call failed", shard=shard, layer=exchange.layer, code=error.code, error=str(error)
             )
         self.retries += 1
         why = "a reply of the wrong form" if error is None else str(error)
-        self.trace.fault(names.REDISPATCH, part.shard, exchange.layer, call.posted, why)
+        self.trace.fault(names.REDISPATCH, shard, exchange.layer, call.posted, why)
+        match self._book.failed(call, self._cause(call, error), time.monotonic()):
+            case Next.ELSEWHERE:
+                self._ask(exchange, call.pairs())
+            case Next.LATER:
+                self._put_off(exchange, call.pairs(), RECONNECT_SECONDS)
+            case Next.SMALLER:
+                self._ask(exchange, call.pairs(), self._pairs(exchange, BUS_LIMIT))
+
+    def _cause(self, call: Call[Exchange], error: XpodError | None) -> Cause:
         if isinstance(error, Disconnected):
-            self._cut_off_at = time.monotonic()
-        if self._covered(call):
-            return
-        wanted = call.pairs()
-        smallest = self._pairs(exchange, BUS_LIMIT)
-        if isinstance(error, MessageTooLarge) and len(part.place) > smallest:
-            self._ask(exchange, wanted, smallest)
-        elif isinstance(error, Disconnected):  # we are cut off, and whom we asked is as good as anybody
-            self._put_off(exchange, wanted, RECONNECT_SECONDS)
-        else:
-            exchange.avoid |= {part.shard}
-            self._ask(exchange, wanted)
-
-    def _covered(self, call: Call) -> bool:
-        """Whether what a failed call was asked for is under way elsewhere."""
-        first = self._calls.get(call.hedged)
-        if first is not None:  # the call itself goes on, without its hedges
-            for hedge in first.hedges & self._calls.keys():
-                self._outdo(self._calls[hedge])
-            first.hedges.clear()
-        for hedge in call.hedges:  # these are calls like others now, and may be lost as well
-            self._calls[hedge].hedged, self._calls[hedge].hedge_at = 0, call.hedge_at
-        self._hedge_at = min(self._hedge_at, call.hedge_at)
-        return first is not None or bool(call.hedges)
-
-    def _expire(self, now: float) -> None:
-        late = [ticket for ticket, call in self._calls.items() if call.deadline <= now]
-        self._fail(late, DeadlineExceeded(f"no answer in {self._call_timeout:g} s"))
+            return Cause.CUT_OFF
+        if isinstance(error, ShardLost | DeadlineExceeded):
+            return Cause.LOST
+        divisible = call.part.place.size > self._pairs(call.question, BUS_LIMIT)
+        return Cause.TOO_LARGE if isinstance(error, MessageTooLarge) and divisible else Cause.REFUSED
 
     def _see_who_is_lost(self) -> None:
         while not self._lost.empty():
             shard = self._lost.get()
-            self._slow.discard(shard)
-            gone = [ticket for ticket, call in self._calls.items() if call.part.shard == shard]
-            self._fail(gone, ShardLost(f"{shard} is gone"))
+            self._fail(self._book.lost(shard), ShardLost(f"{shard} is gone"))
 
     def _fail(self, tickets: list[int], error: XpodError) -> None:
         for ticket in tickets:
             self._line.forget(ticket)
-            if (call := self._calls.pop(ticket, None)) is not None:
-                self._arrived(ticket, call, error)
+            self._arrived(ticket, error)
 
 
 def _numbers(values: Array) -> Tensor:
