@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from typing import Any
 
 import httpx
-import jsonschema_rs
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
@@ -15,7 +13,10 @@ from schemathesis.checks import CheckFunction, not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from router.api_fakes import CHAT, COMPLETIONS, HI, USAGE, FakeEngine, app_of, says
+from router.effects import check_events, conforms
 
+RESPONSES = "/v1/responses"
+STREAMED: dict[str, dict[str, Any]] = {CHAT: HI, COMPLETIONS: {"prompt": "x"}, RESPONSES: {"input": "hi"}}
 CHECKS: list[CheckFunction] = [
     not_a_server_error,
     checks.status_code_conformance,
@@ -72,28 +73,44 @@ async def test_every_parameter_is_described() -> None:
     assert not bare
 
 
-STREAMS: list[dict[str, Any]] = [
-    {},
-    USAGE | {"return_token_ids": True},
-    {"logprobs": True, "top_logprobs": 2},
-    {"n": 2},
+STREAMS: list[tuple[str, dict[str, Any]]] = [
+    *((path, {}) for path in STREAMED),
+    *((path, {"return_token_ids": True}) for path in STREAMED),
+    *((path, USAGE | {"n": 2}) for path in (CHAT, COMPLETIONS)),
+    (CHAT, {"logprobs": True, "top_logprobs": 2}),
+    (COMPLETIONS, {"logprobs": 2}),
+    (RESPONSES, {"include": ["message.output_text.logprobs"], "top_logprobs": 2}),
+    (RESPONSES, {"background": True}),
+    (RESPONSES, {"max_output_tokens": 1}),
 ]
 
 
-@pytest.mark.parametrize("extra", STREAMS)
-@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize(("path", "extra"), STREAMS)
 async def test_each_event_is_as_the_schema_says(path: str, extra: dict[str, Any]) -> None:
     told = await openapi()
     stream = told["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]["schema"]
-    if path == COMPLETIONS and "logprobs" in extra:
-        extra = {"logprobs": 2}
-    body = (HI if path == CHAT else {"prompt": "x"}) | {"stream": True} | extra
     transport = httpx.ASGITransport(app())
     async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
-        answer = await http.post(path, json=body)
-    frames = [line.removeprefix("data: ") for line in answer.text.split("\n") if line.startswith("data: ")]
-    assert frames.pop() == "[DONE]"
-    assert frames
-    whole = {**stream["x-event-schema"], "components": told["components"]}
-    for frame in frames:
-        jsonschema_rs.Draft202012Validator(whole).validate(json.loads(frame))
+        answer = await http.post(path, json=STREAMED[path] | {"stream": True} | extra)
+    check_events(answer.text, stream["x-event-schema"], told)
+
+
+async def test_what_is_kept_of_a_response_is_told_as_the_schema_says() -> None:
+    told = await openapi()
+    transport = httpx.ASGITransport(app())
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://router") as http:
+        made = await http.post(RESPONSES, json=STREAMED[RESPONSES] | {"background": True})
+        id = made.json()["id"]
+        for method, path, tail in (
+            ("post", "/{response_id}/cancel", "/cancel"),
+            ("get", "/{response_id}/input_items", "/input_items"),
+            ("get", "/{response_id}", ""),
+            ("delete", "/{response_id}", ""),
+        ):
+            answer = await http.request(method, f"{RESPONSES}/{id}{tail}")
+            assert answer.status_code == 200
+            operation = told["paths"][f"{RESPONSES}{path}"][method]
+            conforms(
+                answer.json(), operation["responses"]["200"]["content"]["application/json"]["schema"], told
+            )

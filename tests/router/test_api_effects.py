@@ -5,28 +5,16 @@ The table has a case for each field of the request models: a new field without o
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
-import httpx
-import jsonschema_rs
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 from router.api_fakes import CHAT, COMPLETIONS
+from router.effects import BOTH, TALK, TOOLS, Effect, Json, effects_app, is_look, seen
 from router.reference_engine import ReferenceEngine
-from xpod.router.api import ApiSettings, make_app
-from xpod.router.api.engine_protocol import Affinity
 from xpod.router.api.requests import ChatRequest, CompletionRequest
 from xpod.router.api.token_routes import DetokenizeRequest, TokenizeRequest
-from xpod_model.demo import demo_path
-from xpod_model.text import Text
 
-Json = dict[str, Any]
 BODY: dict[str, Json] = {
     COMPLETIONS: {"prompt": "def add(a, b):\n", "max_tokens": 24, "seed": 3, "return_token_ids": True},
     CHAT: {
@@ -43,127 +31,6 @@ MODELS: dict[str, type[BaseModel]] = {
     CHAT: ChatRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
-}
-FUNCTION = {
-    "name": "look",
-    "description": "Looks.",
-    "parameters": {
-        "type": "object",
-        "properties": {"x": {"type": "boolean"}},
-        "required": ["x"],
-        "additionalProperties": False,
-    },
-}
-TOOLS = [{"type": "function", "function": FUNCTION}]
-
-
-class Said:
-    """An answer, and what the engine was told."""
-
-    def __init__(self, status: int, body: Any, engine: ReferenceEngine, text: str) -> None:
-        self.status, self.body, self.text = status, body, text
-        self.prompts = [prompt for prompt, _ in engine.opened]
-        self.affinity = engine.affinities[-1] if engine.affinities else Affinity()
-
-    @property
-    def choices(self) -> list[Json]:
-        return list(self.body["choices"])
-
-    @property
-    def ids(self) -> list[int]:
-        return [int(each) for each in self.choices[0]["token_ids"]]
-
-    @property
-    def said(self) -> str:
-        choice = self.choices[0]
-        return str(choice["text"] if "text" in choice else choice["message"]["content"])
-
-
-@dataclass
-class Effect:
-    """`extra` and what it makes of the answer; `base` is in both requests."""
-
-    extra: Json
-    seen: Callable[[Said, Said], object]
-    base: Json = field(default_factory=dict)
-    without: tuple[str, ...] = ()
-
-
-def distinct(said: Said) -> int:
-    return len(set(said.ids))
-
-
-def is_look(said: Said) -> bool:
-    (call,) = said.choices[0]["message"]["tool_calls"]
-    return call["function"]["name"] == "look" and set(json.loads(call["function"]["arguments"])) == {"x"}
-
-
-GREEDY = {"temperature": 0}
-LONG = {"ignore_eos": True}
-REPEATING = {**GREEDY, **LONG, "max_tokens": 120}
-ENDING = {"logit_bias": {"2": 100}}
-TALK = {"messages": [{"role": "user", "content": "Say something."}]}
-BOTH: dict[str, Effect] = {
-    "model": Effect({"model": "other"}, lambda a, b: (a.status, b.body["model"]) == (200, "other")),
-    "stream": Effect({"stream": True}, lambda a, b: b.text.endswith("data: [DONE]\n\n")),
-    "stream_options": Effect(
-        {"stream_options": {"include_usage": True}},
-        lambda a, b: b.text.count('"choices":[]') == 1 and '"choices":[]' not in a.text,
-        {"stream": True},
-    ),
-    "n": Effect(
-        {"n": 3}, lambda a, b: len({tuple(c["token_ids"]) for c in b.choices}) == 3 and b.ids == a.ids
-    ),
-    "max_tokens": Effect(
-        {"max_tokens": 5}, lambda a, b: b.ids == a.ids[:5] and b.choices[0]["finish_reason"] == "length", LONG
-    ),
-    "temperature": Effect({"temperature": 0, "seed": 4}, lambda a, b: a.ids == b.ids, GREEDY),
-    "top_p": Effect({"seed": 4}, lambda a, b: a.ids == b.ids, LONG | {"top_p": 1e-9}),
-    "top_k": Effect({"seed": 4}, lambda a, b: a.ids == b.ids, LONG | {"top_k": 1}),
-    "min_p": Effect({"min_p": 0.9}, lambda a, b: distinct(b) < distinct(a), LONG | {"temperature": 3.0}),
-    "presence_penalty": Effect(
-        {"presence_penalty": 2.0}, lambda a, b: distinct(b) >= distinct(a) and a.ids != b.ids, REPEATING
-    ),
-    "frequency_penalty": Effect(
-        {"frequency_penalty": 2.0}, lambda a, b: distinct(b) > distinct(a), REPEATING
-    ),
-    "repetition_penalty": Effect(
-        {"repetition_penalty": 1.8}, lambda a, b: distinct(b) > distinct(a), REPEATING
-    ),
-    "logit_bias": Effect({"logit_bias": {"300": 100}}, lambda a, b: set(b.ids) == {300}),
-    "seed": Effect({"seed": 4}, lambda a, b: a.ids != b.ids and b.body["xpod"]["seed"] == 4, LONG),
-    "stop": Effect({"stop": ["e"]}, lambda a, b: "e" in a.said and b.said == a.said[: a.said.index("e")]),
-    "stop_token_ids": Effect(
-        {"stop_token_ids": [300]}, lambda a, b: b.ids == [300] and b.said == "", {"logit_bias": {"300": 100}}
-    ),
-    "user": Effect({"user": "me"}, lambda a, b: b.affinity.conversation == "me" != a.affinity.conversation),
-    "prompt_cache_key": Effect(
-        {"prompt_cache_key": "talk"}, lambda a, b: b.affinity.conversation == "talk", {"user": "me"}
-    ),
-    "cache_salt": Effect({"cache_salt": "s"}, lambda a, b: b.affinity.salt and not a.affinity.salt),
-    "priority": Effect({"priority": -3}, lambda a, b: (a.affinity.priority, b.affinity.priority) == (0, -3)),
-    "return_token_ids": Effect(
-        {"return_token_ids": True},
-        lambda a, b: "token_ids" in b.choices[0] and "token_ids" not in a.choices[0],
-        without=("return_token_ids",),
-    ),
-    "timeout": Effect(
-        {"timeout": 1e-6}, lambda a, b: (b.status, b.body["error"]["code"]) == (408, "deadline_exceeded")
-    ),
-    "ignore_eos": Effect({"ignore_eos": True}, lambda a, b: len(a.ids) == 1 and len(b.ids) == 24, ENDING),
-    "min_tokens": Effect({"min_tokens": 7}, lambda a, b: len(a.ids) == 1 and len(b.ids) == 8, ENDING),
-    "response_format": Effect(
-        {
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "b", "schema": {"type": "boolean"}},
-            }
-        },
-        lambda a, b: json.loads(b.said) in (True, False),
-    ),
-    "structured_outputs": Effect(
-        {"structured_outputs": {"choice": ["left", "right"]}}, lambda a, b: b.said in ("left", "right")
-    ),
 }
 COMPLETION: dict[str, Effect] = {
     "prompt": Effect(
@@ -254,29 +121,7 @@ def engine() -> ReferenceEngine:
 
 @pytest.fixture(scope="module")
 def app(engine: ReferenceEngine, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    """With a template that knows one variable more."""
-    directory = tmp_path_factory.mktemp("text")
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json"):
-        shutil.copy(demo_path() / name, directory)
-    template = (demo_path() / "chat_template.jinja").read_text()
-    (directory / "chat_template.jinja").write_text(template + "{{ mood }}")
-    return make_app(engine, Text.load(directory), ApiSettings(served_model_names=("fake", "other")))
-
-
-async def ask(engine: ReferenceEngine, app: FastAPI, path: str, body: Json) -> Said:
-    """The answer, which is as the schema says."""
-    engine.opened.clear()
-    engine.affinities.clear()
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://router") as http:
-        answer = await http.post(path, json=body)
-    told = app.openapi()
-    if answer.headers["content-type"] != "application/json":
-        return Said(answer.status_code, {}, engine, answer.text)
-    responses = told["paths"][path]["post"]["responses"]
-    response = responses["200" if answer.status_code == 200 else "4XX"]
-    schema = response["content"]["application/json"]["schema"]
-    jsonschema_rs.Draft202012Validator({**schema, "components": told["components"]}).validate(answer.json())
-    return Said(answer.status_code, answer.json(), engine, answer.text)
+    return effects_app(engine, tmp_path_factory.mktemp("text"))
 
 
 @pytest.mark.parametrize("path", EFFECTS)
@@ -289,8 +134,4 @@ def test_every_parameter_has_a_case(path: str) -> None:
 async def test_a_parameter_does_what_it_says(
     engine: ReferenceEngine, app: FastAPI, path: str, name: str
 ) -> None:
-    effect = EFFECTS[path][name]
-    body = {key: value for key, value in BODY[path].items() if key not in effect.without} | effect.base
-    before = await ask(engine, app, path, body) if name != "messages" or path != "/tokenize" else None
-    after = await ask(engine, app, path, body | effect.extra)
-    assert effect.seen(before or after, after), (before and before.text, after.text)
+    await seen(engine, app, path, BODY[path], EFFECTS[path][name])

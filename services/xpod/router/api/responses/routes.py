@@ -22,6 +22,7 @@ from xpod.router.api.engine_protocol import SessionError
 from xpod.router.api.errors import bad_request, of_engine
 from xpod.router.api.idempotency import Key
 from xpod.router.api.json_body import dump
+from xpod.router.api.responses.answers import Deleted, InputItems, ResponseBody
 from xpod.router.api.responses.desk import Desk
 from xpod.router.api.responses.events import Narrator
 from xpod.router.api.responses.items import Json
@@ -31,10 +32,7 @@ from xpod.router.api.responses.run import Run
 from xpod.router.api.sse import EventStream, Write, named_frame
 
 MOST_ITEMS = 100
-_STREAM = {
-    "content": {"application/json": {}, "text/event-stream": {}},
-    "description": "A response, or its events",
-}
+_WHOLE: dict[int | str, dict[str, Any]] = {200: {"model": ResponseBody, "description": "A response"}}
 
 
 def _takes(**schemas: Json) -> Json:
@@ -59,8 +57,9 @@ _LIST = _takes(
 def response_routes(api: Api, desk: Desk) -> APIRouter:
     routes = router("/v1/responses")
 
-    @routes.post("", responses={200: _STREAM})
+    @routes.post("", responses=_WHOLE)
     async def create(body: ResponsesRequest, http: Request) -> Response:
+        """An answer that has a name, and can be read again."""
         arrived = api.metrics.clock()
         allowance = allowance_of(http.scope)
         begin = desk.create(body, tenant_of(http.scope), Key.of(http.headers), arrived, allowance=allowance)
@@ -74,8 +73,9 @@ def response_routes(api: Api, desk: Desk) -> APIRouter:
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)
 
-    @routes.get("/{response_id}", responses={200: _STREAM}, openapi_extra=_RETRIEVE)
+    @routes.get("/{response_id}", responses=_WHOLE, openapi_extra=_RETRIEVE)
     async def retrieve(response_id: str, http: Request) -> Response:
+        """A response, whole as it is now, or its events."""
         known = {"stream", "starting_after", "include", "include[]", "include_obfuscation"}
         query = _Query(http.query_params.multi_items(), known)
         stream, after = query.flag("stream"), query.number("starting_after", -1)
@@ -87,17 +87,20 @@ def response_routes(api: Api, desk: Desk) -> APIRouter:
         query.check_include(run)
         return _events(api, http, run, after) if stream else _answer(api, run)
 
-    @routes.post("/{response_id}/cancel")
+    @routes.post("/{response_id}/cancel", responses=_WHOLE)
     async def cancel(response_id: str, http: Request) -> Response:
+        """End one that runs in the background."""
         return _answer(api, await desk.cancel(response_id, tenant_of(http.scope)))
 
-    @routes.delete("/{response_id}")
+    @routes.delete("/{response_id}", responses={200: {"model": Deleted}})
     async def delete(response_id: str, http: Request) -> Json:
+        """Forget it."""
         await desk.delete(response_id, tenant_of(http.scope))
         return {"id": response_id, "object": "response", "deleted": True}
 
-    @routes.get("/{response_id}/input_items", openapi_extra=_LIST)
+    @routes.get("/{response_id}/input_items", responses={200: {"model": InputItems}}, openapi_extra=_LIST)
     async def input_items(response_id: str, http: Request) -> Json:
+        """What it was asked."""
         query = _Query(http.query_params.multi_items(), {"after", "limit", "order"})
         record = await desk.record(response_id, tenant_of(http.scope))
         items, after = input_of(record), query.text("after")
