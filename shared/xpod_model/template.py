@@ -46,6 +46,10 @@ class Template:
         except FAILURES as error:
             raise Refused(f"chat template: {type(error).__name__}: {error}") from error
 
+    def says(self, text: str) -> bool:
+        """Does it write this?"""
+        return text in self._source
+
     def mentions(self, name: str) -> bool:
         """Does it read the variable? Nothing of it is evaluated."""
         try:

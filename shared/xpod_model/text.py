@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
@@ -122,6 +122,11 @@ class Text:
     def knows_tools(self) -> bool:
         """Does the chat template tell the model of tools?"""
         return self._template is not None and self._template.mentions("tools")
+
+    @cached_property
+    def call_form(self) -> Literal["json", "tagged"]:
+        """How the model writes calls of tools: in tags (Qwen3-Coder) if its chat template says so, else as JSON."""
+        return "tagged" if self._template is not None and self._template.says("<function=") else "json"
 
     @cached_property
     def _byte_level(self) -> bool:

@@ -109,6 +109,16 @@ def test_chat_template(text: Text) -> None:
     assert not text.apply_chat_template(MESSAGES, add_generation_prompt=False).endswith("<|assistant|>")
 
 
+@pytest.mark.parametrize(
+    ("template", "form"),
+    [("{{ tools }}", "json"), ("{% if tools %}\\n<function=name>\\n<parameter=key>{% endif %}", "tagged")],
+)
+def test_the_template_says_how_calls_are_written(directory: Path, template: str, form: str) -> None:
+    text = spell(directory, template)
+    assert text.knows_tools
+    assert text.call_form == form
+
+
 def test_template_environment(directory: Path) -> None:
     text = spell(
         directory,

@@ -43,6 +43,7 @@ class ByteText:
 
     has_template = knows_tools = True
     added_tokens = frozenset[str]()
+    call_form = "json"
 
     def encode(self, text: str, /, *, add_special: bool = True) -> list[int]:
         return list(text.encode())

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from router.api_fakes import CHAT, COMPLETIONS, FakeEngine, says
+from router.api_fakes import CHAT, COMPLETIONS, ByteText, FakeEngine, says
 from router.test_api_requests import client
 from xpod.router.api.requests import ChatRequest
 
@@ -23,6 +23,14 @@ CALLS = (
     'So:<tool_call>\n{"name": "weather", "arguments": {"city": "Ur"}}\n</tool_call>\n'
     '<tool_call>\n{"name": "time", "arguments": {}}\n</tool_call>'
 )
+
+FORMS = {
+    "json": CALLS,
+    "tagged": (
+        "So:<tool_call>\n<function=weather>\n<parameter=city>\nUr\n</parameter>\n</function>\n</tool_call>\n"
+        "<tool_call>\n<function=time>\n</function>\n</tool_call>"
+    ),
+}
 
 
 class Roomy(FakeEngine):
@@ -59,8 +67,10 @@ async def test_the_template_gets_what_may_be_called(name: str) -> None:
     assert bytes(engine.opened[0][0]).decode() == f"{told}<user>hi<assistant>"
 
 
-async def test_calls_come_back_in_the_message() -> None:
-    answer, _ = await asked({})
+@pytest.mark.parametrize("form", FORMS)
+async def test_calls_come_back_in_the_message(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ByteText, "call_form", form)
+    answer, _ = await asked({}, FORMS[form])
     (choice,) = answer.json()["choices"]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["content"] == "So:"
@@ -74,8 +84,10 @@ async def test_calls_come_back_in_the_message() -> None:
     ]
 
 
-async def test_a_stream_says_the_same_piece_by_piece() -> None:
-    choices = await streamed({})
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_stream_says_the_same_piece_by_piece(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ByteText, "call_form", form)
+    choices = await streamed({}, FORMS[form])
     deltas = [choice["delta"] for choice in choices]
     assert "".join(delta.get("content") or "" for delta in deltas) == "So:"
     calls: list[dict[str, Any]] = []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Tokenizer
 
+from xpod.router.api.errors import ApiError
 from xpod.router.api.requests import ChatRequest
 from xpod.router.api.tools import chat_grammar_of
 from xpod_model.checkpoint import Checkpoint
@@ -68,6 +69,66 @@ CASES: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
 }
 
 
+EDIT_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "file": {"type": "string"},
+        "line": {"type": "integer"},
+        "mode": {"enum": ["add", "cut"]},
+        "at": {"$ref": "#/$defs/Point"},
+    },
+    "required": ["file", "line"],
+    "$defs": {"Point": POINT},
+}
+EDIT = {"type": "function", "function": {"name": "edit", "parameters": EDIT_SCHEMA}}
+EDITS: dict[str, Any] = {"tools": [EDIT, STOP], "tool_choice": "required"}
+STRICT_EDITS: dict[str, Any] = {
+    "tools": [{"type": "function", "function": EDIT["function"] | {"strict": True}}]
+}
+
+
+def tagged(name: str, **values: str) -> str:
+    told = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in values.items())
+    return f"<tool_call>\n<function={name}>\n{told}</function>\n</tool_call>"
+
+
+EDITED, HALTED = tagged("edit", file="a\n < b", line="3"), tagged("stop")
+TAGGED: dict[str, tuple[dict[str, Any], list[str], list[str]]] = {
+    "required": (
+        EDITS,
+        [
+            EDITED,
+            HALTED,
+            f"{EDITED}\n{HALTED}",
+            tagged("edit", file="", line="-1", mode="cut", at='{"x": 1}'),
+            tagged("stop", why="so", when="now\n"),
+        ],
+        [
+            "ok",
+            tagged("fly"),
+            tagged("edit", file="a"),
+            tagged("edit", file="a", line="three"),
+            tagged("edit", file="a", line="3", mode="keep"),
+            tagged("edit", file="a", line="3", at='{"x": "1"}'),
+            tagged("edit", file="a <function=b> <parameter=c>", line="3"),
+            tagged("edit", line="3", file="a"),
+            call("edit", '{"file": "a", "line": 3}'),
+        ],
+    ),
+    "one call at a time": (EDITS | {"parallel_tool_calls": False}, [EDITED], [f"{EDITED}\n{HALTED}"]),
+    "strict": (
+        STRICT_EDITS,
+        ["ok", "", "a < b <tool", EDITED, f"ok {EDITED}", f"{EDITED}\n{EDITED} and so on"],
+        [HALTED, tagged("edit", file="a"), EDITED.removeprefix("<tool_call>\n")],
+    ),
+    "a form, or calls": (
+        EDITS | {"tool_choice": "auto", "response_format": NUMBER},
+        ["7", EDITED],
+        ["seven"],
+    ),
+}
+
+
 @pytest.fixture(scope="module", params=["letters", "a token of its own"])
 def tokens(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Text, Grammars]:
     """Qwen's vocabulary has tokens for both tags, which are text like any other; the demo model's has not."""
@@ -90,15 +151,36 @@ def with_tags(directory: Path) -> int:
     return tokenizer.get_vocab_size(with_added_tokens=True)
 
 
-@pytest.mark.parametrize("name", CASES)
-async def test_what_an_answer_may_be(tokens: tuple[Text, Grammars], name: str) -> None:
-    extra, good, bad = CASES[name]
+@pytest.mark.parametrize(
+    ("form", "case"),
+    [("json", case) for case in CASES.values()] + [("tagged", case) for case in TAGGED.values()],
+    ids=[*CASES, *(f"tagged: {name}" for name in TAGGED)],
+)
+async def test_what_an_answer_may_be(
+    tokens: tuple[Text, Grammars],
+    form: str,
+    case: tuple[dict[str, Any], list[str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Text, "call_form", form)
+    extra, good, bad = case
     body = {"messages": [{"role": "user", "content": "hi"}], **extra}
     grammar = await chat_grammar_of(ChatRequest.model_validate(body), tokens[0])
     for text in good:
         assert lets_through(tokens, grammar, text), text
     for text in bad:
         assert not lets_through(tokens, grammar, text), text
+
+
+async def test_a_parameter_that_cannot_be_written_in_tags_is_refused(
+    tokens: tuple[Text, Grammars], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Text, "call_form", "tagged")
+    parameters = {"type": "object", "properties": {"a>b": {"type": "integer"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    body = {"messages": [{"role": "user", "content": "hi"}], "tools": tools, "tool_choice": "required"}
+    with pytest.raises(ApiError, match="a>b"):
+        await chat_grammar_of(ChatRequest.model_validate(body), tokens[0])
 
 
 async def test_without_a_wish_an_answer_is_free(tokens: tuple[Text, Grammars]) -> None:

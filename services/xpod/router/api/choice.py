@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from xpod.router.api.call_reader import CallDelta, CallReader
 from xpod.router.api.engine_protocol import Output, Session, SessionError
 from xpod.router.api.metrics import Meter
 from xpod.router.api.stops import StopMatcher
 from xpod.router.api.text_protocol import TextStream
-from xpod.router.api.tool_calls import CallDelta, CallReader
 from xpod_runtime.errors import XpodError
 
 log = structlog.get_logger("xpod.router.api")

@@ -41,7 +41,7 @@ def completion_routes(api: Api) -> APIRouter:
         grammar = await chat_grammar_of(body, api.text)
         prompt = await prompts.of_chat(body, api)
         ask = _ask(api, body, [prompt], arrived, http)
-        ask = replace(ask, grammar=grammar, calls=bool(body.offered))
+        ask = replace(ask, grammar=grammar, functions=body.offered)
         return await answer(http, ask, ChatReply(body, api.text))
 
     @routes.post("/completions", responses=_whole(Completion))

@@ -6,6 +6,7 @@ Knows: sessions and choices. Does not know: JSON, SSE, or which endpoint asked.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from xpod.router.api.allowance import Allowance
@@ -20,7 +21,7 @@ from xpod.router.api.requests import GenerationRequest
 from xpod.router.api.resume import Place
 from xpod.router.api.sampling import base_seed, seed_of, spec_of, token_budget, with_defaults
 from xpod.router.api.stops import StopMatcher
-from xpod.router.api.tool_calls import CallReader
+from xpod.router.api.tool_calls import Described, reader_of
 from xpod_proto import SamplingSpec
 from xpod_runtime.errors import XpodError
 
@@ -31,7 +32,7 @@ class Ask:
 
     `place` is where an earlier stream of the same request ended too early; with several choices there is none.
     `key` names the request, so that it can be repeated. `affinity` is that of all its choices; `grammar` says what they
-    have to be like. With `calls`, they may call functions; `scored` prompts are told how likely they are. `allowance`
+    have to be like. They may call `functions`; `scored` prompts are told how likely they are. `allowance`
     bounds what its key may ask for.
     """
 
@@ -43,7 +44,7 @@ class Ask:
     key: Key | None = None
     affinity: Affinity = field(default_factory=Affinity)
     grammar: str = ""
-    calls: bool = False
+    functions: Sequence[Described] = ()
     allowance: Allowance | None = None
     scored: bool = False
 
@@ -206,5 +207,5 @@ async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Cho
         meter=api.metrics.meter(
             len(prompt.ids), ask.arrived, None if ask.allowance is None else ask.allowance.spend
         ),
-        reader=CallReader(session.id) if ask.calls else None,
+        reader=reader_of(api.text.call_form, session.id, ask.functions) if ask.functions else None,
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from xpod.router.api.call_reader import CallDelta
 from xpod.router.api.choice import Piece
 from xpod.router.api.generation import Generation
 from xpod.router.api.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
@@ -17,7 +18,6 @@ from xpod.router.api.prompts import Prompt
 from xpod.router.api.request_trace import request_trace
 from xpod.router.api.requests import ChatRequest, CompletionRequest, GenerationRequest
 from xpod.router.api.text_protocol import Text
-from xpod.router.api.tool_calls import CallDelta
 
 Json = dict[str, Any]
 

@@ -7,7 +7,7 @@ Does not know: any tokenizer library or file format.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 
 class TextStream(Protocol):
@@ -43,6 +43,10 @@ class Text(Protocol):
     @property
     def knows_tools(self) -> bool:
         """Does the chat template tell the model of tools?"""
+
+    @property
+    def call_form(self) -> Literal["json", "tagged"]:
+        """How the model writes calls of tools, as its chat template tells it to."""
 
     def token(self, token_id: int, /) -> str: ...
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from xpod.router.api.call_reader import CallDelta
 from xpod.router.api.choice import Piece
 from xpod.router.api.logprobs import chat_logprobs
 from xpod.router.api.responses.body import response_of, usage_of
 from xpod.router.api.responses.items import Json
 from xpod.router.api.responses.record import End, Record
 from xpod.router.api.text_protocol import Text
-from xpod.router.api.tool_calls import CallDelta
 
 
 @dataclass(slots=True)

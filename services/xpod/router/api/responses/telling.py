@@ -13,7 +13,7 @@ from xpod.router.api.metrics import Meter
 from xpod.router.api.responses.record import Record
 from xpod.router.api.stops import StopMatcher
 from xpod.router.api.text_protocol import Text
-from xpod.router.api.tool_calls import CallReader
+from xpod.router.api.tool_calls import reader_of
 
 
 class _Unmeasured(Meter):
@@ -54,7 +54,7 @@ class _Told:
 def choice_of(record: Record, text: Text, session: Session, meter: Meter | None = None) -> Choice:
     """What turns the session's outputs into pieces; without a meter, nobody counts them."""
     request = record.request
-    calls = bool(request.tools) and request.tool_choice != "none"
+    functions = () if request.tool_choice == "none" else request.tools
     return Choice(
         0,
         session=session,
@@ -62,7 +62,7 @@ def choice_of(record: Record, text: Text, session: Session, meter: Meter | None 
         stops=StopMatcher(request.stops),
         min_tokens=request.min_tokens,
         meter=meter or _Unmeasured(),
-        reader=CallReader(record.session) if calls else None,
+        reader=reader_of(text.call_form, record.session, functions) if functions else None,
     )
 
 
