@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,13 @@ import numpy.typing as npt
 
 Layers = Mapping[int, bytes]
 Numbers = npt.NDArray[np.int32]
-NOBODY = -1
+Keys = npt.NDArray[np.int64]
+Held = tuple[frozenset[int], ...]
+"""What each shard holds of one layer."""
+NOTHING = frozenset[int]()
 MANY = 1 << 30
+PATTERNS = 1024
+"""Most layers are shared out alike, so what follows from that is kept: for so many ways."""
 SortedPairs = tuple[npt.NDArray[np.int64], Numbers, Numbers, list[int]]
 """Places among the pairs as they were, their tokens, their experts, and where each group of keys begins."""
 Sort = Callable[[npt.NDArray[Any], npt.NDArray[np.int64], int], SortedPairs]
@@ -94,13 +100,19 @@ class _Routes:
 
     order: tuple[str, ...]
     held: Mapping[str, Mapping[int, frozenset[int]]]
-    keys: Mapping[int, npt.NDArray[np.int64]]
+    keys: Mapping[int, Keys]
     spare: frozenset[int] = frozenset()
-    few_keys: Mapping[int, npt.NDArray[np.int64]] = field(default_factory=dict)
+    few_keys: Mapping[int, Keys] = field(default_factory=dict)
 
-    def keys_of(self, layer: int, *, few: bool) -> npt.NDArray[np.int64] | None:
+    def keys_of(self, layer: int, *, few: bool) -> Keys | None:
         """None: that layer has none."""
         return self.few_keys.get(layer, self.keys.get(layer)) if few else self.keys.get(layer)
+
+    def held_of(self, layer: int, avoid: frozenset[str] = frozenset()) -> Held:
+        """What each shard in order holds of a layer; nothing, where it is in `avoid`."""
+        return tuple(
+            NOTHING if shard in avoid else self.held[shard].get(layer, NOTHING) for shard in self.order
+        )
 
 
 def sort_pairs(experts: npt.NDArray[np.integer], keys: npt.NDArray[np.int64], groups: int) -> SortedPairs:
@@ -171,43 +183,18 @@ class RoutingTable:
 
     def _rebuild(self, held: Mapping[str, Mapping[int, frozenset[int]]]) -> None:
         routes = _Routes(tuple(sorted(held)), held, {})
-        keys = {
-            layer: self._keys(routes, self._assign(routes, layer, frozenset())) for layer in self.moe_layers
-        }
-        spare = frozenset(
-            layer
-            for layer in self.moe_layers
-            if any(len(_holders(routes, layer, expert)) > 1 for expert in range(self.experts))
-        )
+        keys = {layer: _keys(routes.held_of(layer), self.experts) for layer in self.moe_layers}
+        spare = frozenset(layer for layer in self.moe_layers if _twice(routes.held_of(layer)))
         few = self._few_keys(routes) if self._few else {}
         self._now = replace(routes, keys=keys, spare=spare, few_keys=few)
 
-    def _few_keys(self, routes: _Routes) -> dict[int, npt.NDArray[np.int64]]:
+    def _few_keys(self, routes: _Routes) -> dict[int, Keys]:
         found = {}
         for turn, layer in enumerate(self.moe_layers, self._turn):
-            others = frozenset(routes.order) - _cover(routes, layer, turn)
-            found[layer] = self._keys(routes, self._assign(routes, layer, others))
+            chosen = _cover(routes.held_of(layer), turn)
+            others = frozenset(name for at, name in enumerate(routes.order) if at not in chosen)
+            found[layer] = _keys(routes.held_of(layer, others), self.experts)
         return found
-
-    def _keys(self, routes: _Routes, owner: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-        shards = len(routes.order)
-        places = np.where(owner == NOBODY, shards, owner).astype(np.int64)
-        return np.append(places * self.experts + np.arange(self.experts), (shards + 1) * self.experts)
-
-    def _assign(self, routes: _Routes, layer: int, avoid: frozenset[str]) -> npt.NDArray[np.int32]:
-        """One holder an expert, rare experts first, each to the holder with the least to do so far."""
-        load = dict.fromkeys(routes.order, 0)
-        owner = np.full(self.experts, NOBODY, np.int32)
-        holders = {
-            expert: [shard for shard in _holders(routes, layer, expert) if shard not in avoid]
-            for expert in range(self.experts)
-        }
-        for expert in sorted(holders, key=lambda e: (len(holders[e]), e)):
-            if holders[expert]:
-                shard = min(holders[expert], key=lambda s: (load[s], s))
-                load[shard] += 1
-                owner[expert] = routes.order.index(shard)
-        return owner
 
     def split(
         self,
@@ -223,7 +210,7 @@ class RoutingTable:
         routes = self._now
         keys = None if avoid else routes.keys_of(layer, few=len(experts) <= self._few)
         if keys is None:
-            keys = self._keys(routes, self._assign(routes, layer, avoid))
+            keys = _keys(routes.held_of(layer, avoid), self.experts)
         place, token, expert_of, bounds = self._sort(experts, keys, len(routes.order) + 2)
         parts = []
         for shard, begin, end in zip(routes.order, bounds, bounds[1:], strict=False):
@@ -244,20 +231,45 @@ def _holders(routes: _Routes, layer: int, expert: int) -> tuple[str, ...]:
     return tuple(shard for shard in routes.order if expert in routes.held[shard].get(layer, ()))
 
 
-def _cover(routes: _Routes, layer: int, turn: int) -> frozenset[str]:
-    """Few shards that hold all experts of the layer that anybody holds.
+@lru_cache(maxsize=PATTERNS)
+def _keys(held: Held, experts: int) -> Keys:
+    """Numbers to sort pairs by (see `_Routes`), for one holder an expert.
+
+    Rare experts first, each goes to the holder with the least to do so far.
+    """
+    shards = len(held)
+    load = [0] * shards
+    holders = [[shard for shard in range(shards) if expert in held[shard]] for expert in range(experts)]
+    keys = np.arange((shards + 1) * experts, (shards + 2) * experts + 1)
+    keys -= experts  # of nobody's
+    keys[-1] = (shards + 1) * experts
+    for expert in sorted(range(experts), key=lambda e: len(holders[e])):
+        if holders[expert]:
+            shard = min(holders[expert], key=load.__getitem__)
+            load[shard] += 1
+            keys[expert] = shard * experts + expert
+    keys.flags.writeable = False
+    return keys
+
+
+@lru_cache(maxsize=PATTERNS)
+def _twice(held: Held) -> bool:
+    """Is some expert held by two shards?"""
+    return sum(map(len, held)) > len(frozenset().union(*held))
+
+
+@lru_cache(maxsize=PATTERNS)
+def _cover(held: Held, turn: int) -> frozenset[int]:
+    """Few shards that hold all experts that anybody holds.
 
     The greedy set cover (Chvatal, 1979), where of equals the first from the `turn`-th shard on is taken.
     """
-    start = turn % len(routes.order) if routes.order else 0
-    left = {
-        shard: set(routes.held[shard].get(layer, ()))
-        for shard in (*routes.order[start:], *routes.order[:start])
-    }
-    wanted = set().union(*left.values())
+    start = turn % len(held) if held else 0
+    left = {shard: held[shard] for shard in (*range(start, len(held)), *range(start))}
+    wanted = set().union(*held)
     chosen = set()
     while wanted:
-        shard = max(left, key=lambda name: len(left[name] & wanted))
+        shard = max(left, key=lambda number: len(left[number] & wanted))
         wanted -= left.pop(shard)
         chosen.add(shard)
     return frozenset(chosen)
