@@ -28,10 +28,18 @@ async def never() -> str:
 class Running:
     """A launcher that runs, and all that it reported."""
 
-    def __init__(self, plan: LaunchPlan, probe: Callable[[], Awaitable[str]] = ready) -> None:
+    def __init__(
+        self, plan: LaunchPlan, probe: Callable[[], Awaitable[str]] = ready, log_bytes: int = 1 << 20
+    ) -> None:
         self.events: list[tuple[str, str]] = []
         self.changed = asyncio.Event()
-        self.launcher = Launcher(plan, probe, self.report, restarts=lambda: Restarts(first=0.0, intensity=2))
+        self.launcher = Launcher(
+            plan,
+            probe,
+            self.report,
+            restarts=lambda: Restarts(first=0.0, intensity=2),
+            log_bytes=log_bytes,
+        )
         self.task = asyncio.create_task(self.launcher.run())
 
     def report(self, event: str, text: str) -> None:
@@ -61,6 +69,15 @@ async def test_writes_down_what_runs_and_forgets_it_afterwards(tmp_path: Path) -
     await running.stop()
     assert read_state(tmp_path) is None
     assert not any(each.process and is_alive(each.process) for each in state.members)
+
+
+async def test_logs_do_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xpod.cli.launcher.LOGS_SECONDS", 0.01)
+    running = Running(plan_for(tmp_path, shell("decode-0", "echo hello; exec sleep 60")), log_bytes=3)
+    await running.until(("member", "decode-0 has a long log, which begins anew"))
+    assert (logs_dir(tmp_path) / "decode-0.log.1").read_text() == "hello\n"
+    assert (logs_dir(tmp_path) / "decode-0.log").read_text() == ""
+    await running.stop()
 
 
 async def test_members_share_memory_for_as_long_as_the_pod_runs(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from xpod.cli.errors import CliError
 from xpod.cli.log_command import logs
 from xpod.cli.log_files import LogFile
 from xpod.cli.log_lines import EARLIEST, Reader
+from xpod.cli.logs import keep_small, rotate
 from xpod.cli.main import run_command
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -146,4 +147,34 @@ def test_a_file_that_comes_later_is_read_then(tmp_path: Path) -> None:
     assert list(file.lines()) == []
     (tmp_path / "decode-0.log").write_bytes(b"a\nb\xff\nc")
     assert list(file.lines()) == ["a", "b\N{REPLACEMENT CHARACTER}"]
+    file.close()
+
+
+def test_a_log_that_is_too_long_begins_anew_and_no_line_is_lost(tmp_path: Path) -> None:
+    path, late = tmp_path / "decode-0.log", LogFile(tmp_path, "decode-0")
+    with path.open("ab", buffering=0) as writer:
+        writer.write(b"a\nb\nc")
+        keep_small(path, most=5)
+        following = LogFile(tmp_path, "decode-0")
+        assert list(following.lines()) == ["a", "b"]
+        writer.write(b"c\nd\n")
+        keep_small(path, most=5)
+        assert path.stat().st_size == 0, "its writer goes on at its beginning"
+        writer.write(b"e\n")
+        assert list(following.lines()) == ["cc", "d", "e"]
+        writer.write(b"f\n")
+        assert list(following.lines()) == ["f"]
+        assert list(late.lines()) == ["a", "b", "cc", "d", "e", "f"]
+    following.close()
+    late.close()
+
+
+def test_what_a_pod_before_said_is_not_taken_for_earlier_lines(tmp_path: Path) -> None:
+    path = tmp_path / "decode-0.log"
+    path.write_bytes(b"a\n")
+    keep_small(path, most=1)
+    rotate(tmp_path)
+    path.write_bytes(b"b\n")
+    file = LogFile(tmp_path, "decode-0")
+    assert list(file.lines()) == ["b"]
     file.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xpod.cli.child import Child
 from xpod.cli.errors import CliError
-from xpod.cli.logs import last_line, rotate
+from xpod.cli.logs import MOST_BYTES, keep_small, last_line, rotate
 from xpod.cli.plan import LaunchPlan
 from xpod.cli.process import ref_of
 from xpod.cli.restarts import Restarts
@@ -23,6 +23,8 @@ from xpod.cli.state import PodState, forget_state, logs_dir, write_state
 
 DRAIN_ORDER = (("supervisor", "router"), ("prefill", "decode"), ("expert", "mempool"), ("nats",))
 PROBE_SECONDS = 0.1
+LOGS_SECONDS = 30.0
+"""From one look at how long the logs are to the next."""
 
 Probe = Callable[[], Awaitable[str]]
 """Says why the pod is not ready; an empty text when it is."""
@@ -52,12 +54,15 @@ class Launcher:
         *,
         graces: Graces | None = None,
         restarts: Callable[[], Restarts] = Restarts,
+        log_bytes: int = MOST_BYTES,
     ) -> None:
+        """A log of more than `log_bytes` begins anew; what it said before is kept beside it."""
         self._plan = plan
         self._probe = probe
         self._report = report
         self._graces = graces or Graces()
         self._data = Path(plan.data)
+        self._log_bytes = log_bytes
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self.children = [
@@ -86,15 +91,27 @@ class Launcher:
         tasks = [asyncio.create_task(child.run(), name=child.spec.id) for child in self.children]
         for task in tasks:
             task.add_done_callback(self._stop_on_failure)
+        looking = asyncio.create_task(self._keep_logs_small())
         try:
             await self._become_ready()
             await self._stop.wait()
         finally:
+            looking.cancel()
             await self._drain(dict(zip(self.children, tasks, strict=True)))
             if self._plan.frames:
                 remove(Path(self._plan.frames))
             forget_state(self._data)
         await asyncio.gather(*tasks)
+
+    async def _keep_logs_small(self) -> None:
+        while True:
+            for child in self.children:
+                try:
+                    if await asyncio.to_thread(keep_small, child.log, self._log_bytes):
+                        self._report("member", f"{child.spec.id} has a long log, which begins anew")
+                except OSError as error:
+                    self._report("member", f"{child.log} cannot be cut: {error.strerror}")
+            await asyncio.sleep(LOGS_SECONDS)
 
     def _share_memory(self) -> None:
         """Without it members log so, and use the bus alone."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from xpod.cli.logs import EARLIER
+
 SUFFIX = ".log"
 
 
@@ -19,16 +21,24 @@ def members_with_logs(directory: Path) -> list[str]:
 
 
 class LogFile:
-    """One member's file, read on from where the last reading ended."""
+    """One member's file, read on from where the last reading ended; its earlier lines first."""
 
     def __init__(self, directory: Path, member: str) -> None:
         self._path = directory / f"{member}{SUFFIX}"
+        self._earlier = directory / f"{member}{SUFFIX}{EARLIER}"
         self._stream: BinaryIO | None = None
         self._rest = b""
 
     def lines(self) -> Iterator[str]:
         """Those that were completed since. A file in its place begins anew, after the end of the one before."""
+        if self._stream is None:
+            yield from self._whole(self._earlier_from(0))
         yield from self._new_lines()
+        if self._was_cut():
+            assert self._stream is not None
+            yield from self._whole(self._earlier_from(self._stream.tell()))
+            self._stream.seek(0)
+            yield from self._new_lines()
         if self._replaced():
             yield from self._end()
             yield from self._new_lines()
@@ -44,8 +54,23 @@ class LogFile:
                 self._stream = self._path.open("rb")
             except FileNotFoundError:
                 return
-        *whole, self._rest = (self._rest + self._stream.read()).split(b"\n")
+        yield from self._whole(self._stream.read())
+
+    def _whole(self, data: bytes) -> Iterator[str]:
+        *whole, self._rest = (self._rest + data).split(b"\n")
         yield from (line.decode(errors="replace") for line in whole)
+
+    def _earlier_from(self, at: int) -> bytes:
+        try:
+            with self._earlier.open("rb") as stream:
+                stream.seek(at)
+                return stream.read()
+        except FileNotFoundError:
+            return b""
+
+    def _was_cut(self) -> bool:
+        """What it said is in the file of earlier lines now, at the same places."""
+        return self._stream is not None and os.fstat(self._stream.fileno()).st_size < self._stream.tell()
 
     def _replaced(self) -> bool:
         if self._stream is None:
