@@ -86,10 +86,10 @@ class DirectTransport(Transport):
         self._socket, self._direct = secured, NO_SOCKET
 
     def write(self, payload: bytes) -> None:
-        self._open()[1].write(payload)
+        self._living().write(payload)
 
     def writelines(self, payload: list[bytes]) -> None:
-        self._open()[1].writelines(payload)
+        self._living().writelines(payload)
 
     async def read(self, buffer_size: int) -> bytes:
         stream, _ = self._open()
@@ -129,6 +129,13 @@ class DirectTransport(Transport):
 
     def __bool__(self) -> bool:
         return True  # else nats-py would put its own transport in this one's place
+
+    def _living(self) -> asyncio.WriteTransport:
+        """What to write to. Else uvloop's RuntimeError would come, which nats-py takes for the end of the loop."""
+        stream, socket = self._open()
+        if stream.ended:
+            raise ConnectionResetError("connection lost")
+        return socket
 
     def _open(self) -> tuple[MessageStream, asyncio.WriteTransport]:
         if self._stream is None or self._socket is None:

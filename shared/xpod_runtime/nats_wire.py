@@ -54,7 +54,7 @@ OnFatal = Callable[[BusError], None]
 
 
 class _Client(Client):
-    """Stays with the servers that it was told, where these are several.
+    """Stays with the servers that it was told, where these are several, and raises nothing where a connection ends.
 
     A cluster tells of its servers' addresses. They would be tried as servers of their own: that of the one that hangs,
     too, and in vain, for as long as a connection may take.
@@ -68,6 +68,15 @@ class _Client(Client):
             refuse_plain(info, self.trust)
         known = {key: value for key, value in info.items() if key != "connect_urls" or not self.told_all}
         await super()._process_info(known, initial_connection)
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        """Who has something to say just when the connection ends says it all the same: it goes over the next one."""
+        try:
+            return await super()._flush_pending(force_flush)
+        except OSError:
+            flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            flushed.set_result(None)
+            return flushed
 
 
 class NatsWire(Wire):

@@ -100,6 +100,38 @@ async def test_a_large_transfer_fails_when_the_server_dies(broker: Broker) -> No
     await asker.close()
 
 
+async def test_what_is_said_just_when_the_connection_ends_is_said_over_the_next_one(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before nats-py has seen that it ended."""
+    bus = await NatsBus.connect(broker.url, "one", wait=LIMIT)
+    heard, back, seen = Recorder(), Flag(), asyncio.Event()
+    bus.on_reconnect(back)
+    client = bus._wire.client
+    lose = client._process_op_err
+
+    async def later(error: Exception) -> None:
+        await seen.wait()
+        await lose(error)
+
+    monkeypatch.setattr(client, "_process_op_err", later)
+    broker.kill()
+    async with asyncio.timeout(LIMIT):
+        await bus._wire._transport.wait_closed()
+    client._flusher_task.cancel()
+    await asyncio.wait([client._flusher_task])
+    assert bus.is_connected, "as far as it knows"
+    async with asyncio.timeout(LIMIT):
+        await bus.subscribe("news", heard)
+        await bus.publish("news", Ack("late"))
+        seen.set()
+        await revive(broker)
+        await back.wait()
+        await heard.wait()
+    assert heard.messages == [Ack("late")]
+    await bus.close()
+
+
 async def test_what_was_published_while_disconnected_arrives_later(broker: Broker) -> None:
     bus = await NatsBus.connect(broker.url, "one", wait=LIMIT)
     heard, lost = Recorder(), Flag()

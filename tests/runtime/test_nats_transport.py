@@ -54,3 +54,25 @@ async def publish_and_read() -> None:
     async with asyncio.timeout(LIMIT):
         await transport.wait_closed()
     server.close()
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_that_ended_takes_nothing_and_says_so(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(write_after_the_end())
+
+
+async def write_after_the_end() -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    transport = DirectTransport()
+    port = server.sockets[0].getsockname()[1]
+    await transport.connect(urlparse(f"nats://127.0.0.1:{port}"), 0, LIMIT)
+    async with asyncio.timeout(LIMIT):
+        await transport.wait_closed()
+    with pytest.raises(ConnectionResetError):
+        transport.write(b"PING\r\n")
+    with pytest.raises(ConnectionResetError):
+        transport.writelines([b"PING\r\n"])
+    server.close()
