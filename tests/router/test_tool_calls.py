@@ -76,7 +76,8 @@ PARAMETERS = {
             "e": {"enum": ["x", "y"]},
             "s": {"type": "string"},
         },
-    }
+    },
+    "odd": {"properties": 5},
 }
 
 
@@ -148,6 +149,7 @@ TAGGED: dict[str, tuple[str, str, Calls]] = {
         "",
         [("f", '{"a": 1}')],
     ),
+    "a schema that is none": (tagged(("a", "1"), name="odd"), "", [("odd", '{"a": "1"}')]),
     "JSON": (
         '<tool_call>{"name": "f"}</tool_call>',
         '<tool_call>{"name": "f"}</tool_call>',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,26 @@ async def test_what_an_answer_may_be(
         assert lets_through(tokens, grammar, text), text
     for text in bad:
         assert not lets_through(tokens, grammar, text), text
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"type": "object", "properties": 5, "required": 5},
+        {"type": "object", "properties": {"a": {"type": "string", "enum": 5}}, "required": 5},
+        {"type": "object", "properties": {"a": 5}},
+        {"type": "object", "properties": {"a": {"enum": []}}, "required": ["a"]},
+    ],
+)
+@pytest.mark.parametrize("form", ["json", "tagged"])
+async def test_a_schema_that_is_none_is_refused_or_taken_for_any(
+    tokens: tuple[Text, Grammars], form: str, parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Text, "call_form", form)
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    body = {"messages": [{"role": "user", "content": "hi"}], "tools": tools, "tool_choice": "required"}
+    with suppress(ApiError):
+        assert await chat_grammar_of(ChatRequest.model_validate(body), tokens[0])
 
 
 async def test_a_parameter_that_cannot_be_written_in_tags_is_refused(

@@ -4,7 +4,8 @@ One ExpertCall a shard and layer, carrying the rows that the shard serves. Becau
 function, a call that fails is simply made again elsewhere. It runs on the computing thread and speaks over a line;
 between `begin` and `finish` of one exchange, the thread may compute or begin others. Knows nothing of torch: rows
 are numpy arrays of the model's bits. What is done for every layer touches little, because between two layers the
-weights that were read have driven everything else out of the caches.
+weights that were read have driven everything else out of the caches. What becomes of calls that are late or fail is
+decided in `xpod_policy.expert_calls`.
 Source: xDeepServe (2508.02520), attention-to-expert and expert-to-attention exchange.
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from xpod.router.api.call_reader import CLOSE, OPEN
 from xpod.router.api.grammar import Schema
-from xpod.router.api.tagged_calls import END_FUNCTION, END_PARAMETER, FUNCTION, PARAMETER, is_text
+from xpod.router.api.tagged_calls import END_FUNCTION, END_PARAMETER, FUNCTION, PARAMETER, choices_of, is_text
 from xpod.router.api.tool_calls import CallForm, Described
 from xpod_model.errors import GrammarError
 from xpod_model.grammar import COMPACT, of_lark
@@ -101,12 +101,13 @@ def _in_tags(rule: str, function: Described) -> Iterator[str]:
     if not isinstance(known, dict):
         yield f'{rule}: {begin} ("{PARAMETER}" key ">\\n" value)* {end}'
         return
-    required = arguments.get("required", ())
+    required = arguments.get("required")
+    needed = required if isinstance(required, list) else []
     parts = []
     for number, (key, schema) in enumerate(known.items()):
         if set("<>\n") & set(key):
             raise GrammarError(f"the model has no way to write the parameter {key!r}")
-        parts.append(f"{rule}_{number}" + ("" if key in required else "?"))
+        parts.append(f"{rule}_{number}" + ("" if key in needed else "?"))
         tag = json.dumps(f"{PARAMETER}{key}>\n", ensure_ascii=False)
         yield f"{rule}_{number}: {tag} {_value(schema, shared)}"
     yield f"{rule}: {begin} {' '.join(parts)} {end}"
@@ -116,7 +117,7 @@ def _value(schema: Any, shared: Mapping[str, Any]) -> str:
     close = json.dumps(f"\n{END_PARAMETER}\n")
     if not is_text(schema):
         return f"({_inline(schema, shared)}) {close}"
-    choices = [schema["const"]] if "const" in schema else schema.get("enum")
+    choices = choices_of(schema)
     if choices is None:
         return "value"
     return "(" + " | ".join(json.dumps(each, ensure_ascii=False) for each in choices) + f") {close}"

@@ -27,8 +27,8 @@ _HEADS = {
     OPEN: re.compile(r"\s*<function=([^<>\n]{1,64})>"),
     FUNCTION: re.compile(r"([^<>\n]{1,64})>"),
 }
-_KEY = re.compile(r"([^<>\n]+)>\n?")
-_UNENDED = re.compile(r"[^<>\n]{0,64}")
+_KEY = re.compile(r"([^<>\n]{1,256})>\n?")
+_UNENDED = re.compile(r"[^<>\n]{0,256}")
 _ENDS = (END_PARAMETER, PARAMETER, END_FUNCTION)
 """Of a value: its own, or one that shows that it was forgotten. The model's authors read it so, too."""
 _AT_END = tuple(f"\n{tag}" for tag in _ENDS)
@@ -78,7 +78,8 @@ class TaggedCalls(CallReader):
             return ""
         if any(tag.startswith(self._held) for tag in (PARAMETER, END_FUNCTION, CLOSE)):
             return None
-        self._held = self._held[max(1, self._held.find("<", 1)) :]
+        _, tag, rest = self._held[1:].partition("<")
+        self._held = tag + rest
         return ""
 
     def _behind(self, calls: list[CallDelta]) -> str | None:
@@ -100,7 +101,7 @@ class TaggedCalls(CallReader):
         if found.end() == len(inside) and not found[0].endswith("\n"):
             return None  # the line break still comes
         key = found[1]
-        self._is_text = is_text(self._schema.get("properties", {}).get(key))
+        self._is_text = is_text(properties_of(self._schema).get(key))
         comma, quote = "" if self._empty else ", ", '"' if self._is_text else ""
         calls.append(self._more(f"{comma}{json.dumps(key, ensure_ascii=False)}: {quote}"))
         self._empty = False
@@ -124,14 +125,28 @@ class TaggedCalls(CallReader):
         return ""
 
 
+def properties_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that it names; clients may write anything there."""
+    named = schema.get("properties")
+    return named if isinstance(named, dict) else {}
+
+
 def is_text(schema: Any) -> bool:
     """Is every value of the schema a text? So is one that nothing is known of."""
     if not isinstance(schema, dict):
         return True
-    choices = [schema["const"]] if "const" in schema else schema.get("enum")
-    if isinstance(choices, list):
+    choices = choices_of(schema)
+    if choices is not None:
         return all(isinstance(choice, str) for choice in choices)
     return schema.get("type") == "string"
+
+
+def choices_of(schema: Any) -> list[Any] | None:
+    """The values that it names; None: it names none."""
+    if not isinstance(schema, dict):
+        return None
+    choices = [schema["const"]] if "const" in schema else schema.get("enum")
+    return choices if isinstance(choices, list) else None
 
 
 def as_json(value: str) -> str:
