@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_bits(data: Path) -> None:
 
 
 def test_every_member_has_metrics_and_routers_tell_where(data: Path) -> None:
-    reply = xpod("run", "import os", "--max-tokens", "8", "--json", data=data)
+    reply = xpod("run", "import os", "--max-tokens", "8", "--temperature", "0", "--json", data=data)
     assert reply.returncode == 0, reply.stderr
     state = status(data)
     with urllib.request.urlopen(f"{state['endpoints'][0]}/metrics/targets", timeout=10) as answer:
@@ -191,7 +191,7 @@ def spans_of(data: Path, request: str) -> list[dict[str, Any]]:
 
 
 def test_a_trace_has_a_part_of_every_service(data: Path) -> None:
-    asked = xpod("run", PROMPT, "--max-tokens", "8", "--json", "--traced", data=data)
+    asked = xpod("run", PROMPT, "--max-tokens", "8", "--temperature", "0", "--json", "--traced", data=data)
     assert asked.returncode == 0, asked.stderr
     answer = json.loads(asked.stdout)
     spans = spans_of(data, answer["id"])
