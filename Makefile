@@ -6,7 +6,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 RUN_STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-.PHONY: install run test test-exact check format clean
+.PHONY: install run test test-exact test-pages check format clean
 
 install: $(RUN_STAMP)
 
@@ -29,6 +29,9 @@ test: $(TEST_STAMP)
 
 test-exact: $(TEST_STAMP)
 	$(PY) -m pytest -m exact --timeout=1200
+
+test-pages: $(TEST_STAMP)
+	$(PY) -m pytest -m pages
 
 check: $(TEST_STAMP)
 	$(VENV)/bin/ruff format --check .

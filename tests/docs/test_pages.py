@@ -1,110 +1,144 @@
-"""The pages for users, run from top to bottom as they stand, but for ports, places and names of machines."""
+"""The pages for users, run from top to bottom as they stand, but for ports, places and names of machines.
+
+What needs Docker, root or somebody else's program is left out: `test_commands.py` checks how it is written.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import signal
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trustme
 
 from docs.pages import ROOT, script
+from docs.shell import LONG_SECONDS, SECONDS, Shell
 from xpod_model.demo import demo_path
-from xpod_runtime.broker import free_ports, nats_server_path
+from xpod_runtime.broker import free_ports
 
-SECONDS = 240
-LOOKED_AT = r"^(xpod (?:chat|top)\b|xpod logs .*--follow)"
-"""Commands that go on until somebody has seen enough."""
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a stranger's shell, in an empty directory; whatever is left of a pod is stopped."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "nats-server").symlink_to(nats_server_path())
-    for name, module in (("xpod", "xpod.cli"), *([] if shutil.which("curl") else [("curl", "docs.curl")])):
-        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
-        (programs / name).chmod(0o755)
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("XPOD_")}
-    yield {**environ, "PATH": f"{programs}:{environ['PATH']}", "HOME": str(tmp_path)}
-    for data in (tmp_path / "here").rglob("pod.json"):
-        subprocess.run([programs / "xpod", "down", "--data", data.parent], check=False, timeout=60)
+OTHERS = re.compile(
+    r"^(?:[A-Z_]+=\S+ )*(?:docker|make|pip|python|guidellm|llama-server)\b(?:.*\\\n)*.*\n?", re.MULTILINE
+)
+SMALL = {"XPOD_PREFILL": "1", "XPOD_EXPERTS": "2", "XPOD_SUPERVISORS": "1", "XPOD_ROUTERS": "1"}
+ANSWER = re.compile(r"cmpl-s[0-9a-f]{24}")
 
 
-def run(text: str, shell: dict[str, str], tmp_path: Path) -> str:
-    """All of it, up to the first command that fails; its output."""
-    here = tmp_path / "here"
-    here.mkdir()
-    terminal = f"{sys.executable} {Path(__file__).with_name('terminal.py')}"
-    text = re.sub(LOOKED_AT, rf"{terminal} \1", text, flags=re.MULTILINE)
-    output, errors = tmp_path / "output", tmp_path / "errors"
-    with output.open("wb") as out, errors.open("wb") as err:
-        done = subprocess.Popen(
-            ["bash", "-exo", "pipefail", "-c", text],
-            cwd=here,
-            env=shell,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        )
-        try:
-            code = done.wait(SECONDS)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(done.pid, signal.SIGKILL)
-            done.wait()
-    assert code == 0, output.read_text()[-2000:] + errors.read_text()[-4000:]
-    return output.read_text()
+def page(name: str) -> str:
+    """What a page has for shells, but for other people's programs."""
+    return OTHERS.sub("", script(ROOT / name)).replace("DIR", str(demo_path()))
 
 
-def on_free_ports(text: str, shell: dict[str, str]) -> str:
-    """Two neighbours instead of 8000 and 8001."""
-    while True:
-        (port,) = free_ports(1)
-        if port < 65535:
-            break
-    shell["XPOD_PORT"] = str(port)
-    return text.replace(":8000", f":{port}").replace(":8001", f":{port + 1}")
+def replaced(text: str, *pairs: tuple[str, str]) -> str:
+    """What each shows, by what there is here."""
+    for shown, here in pairs:
+        assert shown in text, shown
+        text = text.replace(shown, here)
+    return text
+
+
+@pytest.mark.pages
+@pytest.mark.timeout(LONG_SECONDS + 60)
+def test_readme(shell: Shell) -> None:
+    text = shell.on_free_ports(page("README.md"))
+    assert "stopped 14 processes" in shell.run(text, LONG_SECONDS)
 
 
 @pytest.mark.timeout(SECONDS + 60)
-def test_quick_start(shell: dict[str, str], tmp_path: Path) -> None:
-    page = script(ROOT / "docs" / "quick-start.md")
-    said = run(on_free_ports(page, shell), shell, tmp_path)
-    assert "stopped 14 processes" in said
+def test_quick_start(shell: Shell) -> None:
+    text = shell.on_free_ports(page("docs/quick-start.md"))
+    assert "stopped 14 processes" in shell.run(text)
 
 
 @pytest.mark.timeout(SECONDS + 60)
-def test_checkpoints(shell: dict[str, str], tmp_path: Path) -> None:
-    page = script(ROOT / "docs" / "checkpoints.md").replace("DIR", str(demo_path()))
-    local = [line for line in page.splitlines() if "docker" not in line]
-    assert "stopped" in run(on_free_ports("\n".join(local), shell), shell, tmp_path)
+def test_checkpoints(shell: Shell) -> None:
+    text = shell.on_free_ports(page("docs/checkpoints.md"))
+    assert "stopped" in shell.run(text)
 
 
 @pytest.mark.timeout(SECONDS + 60)
-def test_operating(shell: dict[str, str], tmp_path: Path) -> None:
-    """Its commands are for a pod that runs."""
-    page = script(ROOT / "docs" / "operating.md").replace("DIR", str(demo_path()))
-    before, _, after = page.partition("xpod status")
-    shell |= {"XPOD_PREFILL": "1", "XPOD_EXPERTS": "2", "XPOD_SUPERVISORS": "1", "XPOD_ROUTERS": "1"}
-    text = f"{before}\nxpod up --detach\nxpod status{after}"
-    assert "stopped" in run(on_free_ports(text, shell), shell, tmp_path)
+def test_operating_and_metrics(shell: Shell) -> None:
+    """Their commands are for a pod that runs."""
+    before, _, after = page("docs/operating.md").partition("xpod status")
+    shell.environ |= SMALL
+    text = f"{before}\nxpod up --detach\n{page('docs/metrics.md')}\nxpod status{after}"
+    said = shell.run(shell.on_free_ports(text))
+    assert "xpod_member{" in said
+    assert "stopped" in said
 
 
 @pytest.mark.timeout(SECONDS + 60)
-def test_several_machines(shell: dict[str, str], tmp_path: Path) -> None:
+def test_tracing(shell: Shell) -> None:
+    """The answer that it traces is the first one's; nobody collects."""
+    shell.environ |= SMALL
+    traced, _, rest = page("docs/tracing.md").partition("\n")
+    rest = replaced(ANSWER.sub("$id", rest), ("XPOD_TRACE=1 xpod up", "XPOD_TRACE=1 xpod up --detach"))
+    text = f"""xpod up --detach
+{traced}
+id=$(xpod trace | grep -o 'cmpl-s[0-9a-f]*' | head -1)
+{rest.partition("OTEL_")[0]}
+xpod down
+OTEL_{rest.partition("OTEL_")[2]}
+xpod run 'import os' --max-tokens 4
+xpod down"""
+    said = shell.run(shell.on_free_ports(text))
+    assert said.count("expert x") >= 2, "waterfalls"
+    assert said.count("stopped") == 2
+
+
+@pytest.mark.timeout(SECONDS + 60)
+def test_security(shell: Shell) -> None:
+    """The key that is removed was the only one; whoever listens for others needs another."""
+    shell.environ |= SMALL
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    authority.cert_pem.write_to_path(shell.here / "ca.pem")
+    issued.private_key_pem.write_to_path(shell.here / "server.key")
+    issued.cert_chain_pems[0].write_to_path(shell.here / "server.pem")
+    text = replaced(
+        page("docs/security.md"),
+        (
+            "xpod up --tls-cert",
+            "export XPOD_CLIENT_KEY=$(xpod key add ben)\nXPOD_CA=ca.pem xpod up --detach --tls-cert",
+        ),
+        ("pod.example", "localhost"),
+    )
+    said = shell.run(shell.on_free_ports(f"{text}\nXPOD_CA=ca.pem xpod down"))
+    assert "https://localhost:" in said
+    assert "stopped" in said
+
+
+@pytest.mark.pages
+@pytest.mark.timeout(LONG_SECONDS + 60)
+def test_measuring(shell: Shell) -> None:
+    """The other server is the pod, too."""
+    up, other = 'xpod up --detach --model "$(xpod bench make-model)"', "http://127.0.0.1:8080"
+    text = replaced(
+        page("docs/bench.md"),
+        (up, f"{up} --experts 1 --prefill 1"),
+        (f"--url {other} --model other", "--url http://127.0.0.1:8000"),
+        (f"llama-server={other}", "llama-server=http://127.0.0.1:8000"),
+        ("xpod up --detach --caching", "xpod down; xpod up --detach --caching"),
+        ("xpod bench table", "xpod bench table --help"),
+    )
+    said = shell.run(shell.on_free_ports(f"{text}\nxpod down"), LONG_SECONDS)
+    assert said.count("stopped") == 2
+
+
+@pytest.mark.pages
+@pytest.mark.timeout(LONG_SECONDS + 60)
+def test_faults(shell: Shell) -> None:
+    """A drill on the pod that runs in .xpod, and others on pods of their own; faults of the network need root."""
+    lines = page("docs/failures.md").splitlines(keepends=True)
+    text = "".join(line for line in lines if "--compose" not in line and "xpod chaos network" not in line)
+    assert "stopped" in shell.run(f"xpod up --detach --port 0\n{text}\nxpod down", LONG_SECONDS)
+
+
+@pytest.mark.timeout(SECONDS + 60)
+def test_several_machines(shell: Shell, tmp_path: Path) -> None:
     """All of them are this one; NATS' three nodes are one."""
     client, monitor, port = free_ports(3)
-    page = script(ROOT / "docs" / "several-machines.md")
+    text = page("docs/several-machines.md")
     for shown, here in (
         ("--node a --node b --node c", "--node localhost"),
         ("/var/lib/xpod/nats", str(tmp_path / "nats")),
@@ -118,14 +152,14 @@ def test_several_machines(shell: dict[str, str], tmp_path: Path) -> None:
             "keys/nats/localhost.conf\nnats-server --config keys/nats/localhost.conf & nats=$!",
         ),
     ):
-        assert shown in page, shown
-        page = page.replace(shown, here, 1 if shown in {"--host 0.0.0.0"} else -1)
+        assert shown in text, shown
+        text = text.replace(shown, here, 1 if shown in {"--host 0.0.0.0"} else -1)
     asked = f"xpod run 'import os' --max-tokens 8 --url http://127.0.0.1:{port}"
     until = f"for try in $(seq 30); do xpod run x --max-tokens 1 --url http://127.0.0.1:{port} && break; done"
-    page += f"\n{until}\n{asked}\nxpod down --data b\nxpod down --data a\nkill $nats\nwait"
-    said = run(page, shell, tmp_path)
+    text += f"\n{until}\n{asked}\nxpod down --data b\nxpod down --data a\nkill $nats\nwait"
+    said = shell.run(text)
     assert "3 members of big run here" not in said
     assert f"big serves at http://127.0.0.1:{port}" in said
     assert "4 members of big run here" in said
-    keys = (tmp_path / "here" / "keys").rglob("*.nk")
+    keys = (shell.here / "keys").rglob("*.nk")
     assert all(stat.S_IMODE(key.stat().st_mode) == 0o600 for key in keys)

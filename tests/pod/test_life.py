@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -159,10 +160,12 @@ async def test_a_prompt_seen_before_is_cached(
 
 async def test_a_full_pod_lets_sessions_wait(nats: str, oracle_dirs: dict[str, Path]) -> None:
     """More sessions than slots: nobody is refused, and who waits longer than for a missing worker still gets in."""
-    async with running_pod(nats, oracle_dirs["plain"], max_num_seqs=1, place_timeout=0.05) as pod:
-        spec = greedy(30, ignore_eos=True)
+    timeout = 0.5  # a worker that is late for a moment is still there
+    async with running_pod(nats, oracle_dirs["plain"], max_num_seqs=1, place_timeout=timeout) as pod:
+        spec, began = greedy(60, ignore_eos=True), time.monotonic()
         answers = await asyncio.gather(*(pod.generate(PROMPT[:n], spec) for n in range(1, 9)))
-        assert [len(answer) for answer in answers] == [30] * 8
+        assert [len(answer) for answer in answers] == [60] * 8
+        assert time.monotonic() - began > timeout, "nobody waited"
 
 
 async def test_a_queue_has_an_end(nats: str, oracle_dirs: dict[str, Path]) -> None:

@@ -74,6 +74,7 @@ def test_without_a_directory_there_is_an_inbox_of_the_kind_alone() -> None:
         (new_seed(), 0o640, "can be read by others: chmod 600"),
         (new_seed(), 0o604, "can be read by others: chmod 600"),
     ],
+    ids=("missing", "words", "empty", "a group's", "everybody's"),
 )
 def test_what_is_no_secret_is_refused(tmp_path: Path, text: str | None, mode: int, reason: str) -> None:
     key = tmp_path / "nats.nk"
