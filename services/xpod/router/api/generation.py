@@ -205,7 +205,10 @@ async def _open(ask: Ask, prompt: Prompt, spec: SamplingSpec, index: int) -> Cho
         stops=StopMatcher(ask.request.stops),
         min_tokens=ask.request.min_tokens,
         meter=api.metrics.meter(
-            len(prompt.ids), ask.arrived, None if ask.allowance is None else ask.allowance.spend
+            len(prompt.ids),
+            spec.max_tokens,
+            ask.arrived,
+            None if ask.allowance is None else ask.allowance.spend,
         ),
         reader=reader_of(api.text.call_form, session.id, ask.functions) if ask.functions else None,
     )

@@ -6,10 +6,12 @@ Does not know: workers, KV caches, or the bus; their owners register more in the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 _SECONDS = (
     0.001,
@@ -57,6 +59,11 @@ _GAPS = (
 _LONG = (0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960)
 _COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
 FINISHES = ("stop", "length", "abort", "error")
+ALIASES = {
+    "vllm:time_per_output_token_seconds": "vllm:inter_token_latency_seconds",
+    "vllm:request_max_num_generation_tokens": "vllm:request_generation_tokens",
+}
+"""What other versions of vLLM call the same, and boards made for them still do."""
 
 
 class Metrics:
@@ -72,6 +79,7 @@ class Metrics:
         self.registry = registry or CollectorRegistry()
         self.clock = clock
         self._model = model_name
+        self._families: dict[str, Histogram] = {}
         self.open = 0
         running = self._gauge("num_requests_running", "Requests that are being generated")
         running.set_function(lambda: max(0, self.open - queued()))
@@ -99,6 +107,9 @@ class Metrics:
             "request_prefill_time_seconds", "From there to the first token", _LONG
         )
         self.decoded = self._histogram("request_decode_time_seconds", "First to last token", _LONG)
+        self.per_token = self._histogram(
+            "request_time_per_output_token_seconds", "First to last token, by tokens after the first", _GAPS
+        )
         self.inferred = self._histogram(
             "request_inference_time_seconds", "From a worker's taking it to the last token", _LONG
         )
@@ -106,6 +117,12 @@ class Metrics:
         self.answer_size = self._histogram(
             "request_generation_tokens", "Generated tokens of a request", _COUNTS
         )
+        self.answer_bound = self._histogram(
+            "request_params_max_tokens", "Tokens that a request may have at most", _COUNTS
+        )
+        self._counter("num_preemptions", "Requests that lost their KV to others: none ever does")
+        for alias, name in ALIASES.items():
+            self.registry.register(_Alias(alias, self._families[name]))
         done = Counter(
             "vllm:request_success",
             "Requests by the way they ended",
@@ -114,11 +131,14 @@ class Metrics:
         )
         self.ended = {reason: done.labels(model_name, reason) for reason in FINISHES}
 
-    def meter(self, prompt_tokens: int, arrived: float, spend: Callable[[], None] | None = None) -> Meter:
+    def meter(
+        self, prompt_tokens: int, max_tokens: int, arrived: float, spend: Callable[[], None] | None = None
+    ) -> Meter:
         """Begin to measure one session of a request that arrived at `arrived` on this clock.
 
         `spend` is told of every token, for whom they count.
         """
+        self.answer_bound.observe(max_tokens)
         return Meter(self, prompt_tokens, arrived, spend)
 
     def load(self) -> int:
@@ -133,7 +153,24 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         family = Histogram(f"vllm:{name}", text, ["model_name"], registry=self.registry, buckets=buckets)
+        self._families[f"vllm:{name}"] = family
         return family.labels(self._model)
+
+
+class _Alias(Collector):
+    """A family once more, under another name."""
+
+    def __init__(self, name: str, family: Histogram) -> None:
+        self._name, self._family = name, family
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._family.collect():
+            same = Metric(self._name, family.documentation, family.type)
+            same.samples = [
+                each._replace(name=self._name + each.name.removeprefix(family.name))
+                for each in family.samples
+            ]
+            yield same
 
 
 class Meter:
@@ -191,7 +228,9 @@ class Meter:
         self._metrics.answer_size.observe(self._count)
         if self._count > 1:
             self._metrics.longest_gap.observe(self._longest)
-            self._metrics.decoded.observe(self.whole - (self.first or 0.0))
+            decoded = self.whole - (self.first or 0.0)
+            self._metrics.decoded.observe(decoded)
+            self._metrics.per_token.observe(decoded / (self._count - 1))
         if self._taken and self._count:
             self._metrics.inferred.observe(self._arrived + self.whole - self._taken)
 

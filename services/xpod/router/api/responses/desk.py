@@ -151,7 +151,7 @@ class Desk:
         except XpodError as error:
             raise of_engine(error) from error
         spend = None if allowance is None else allowance.spend
-        meter = api.metrics.meter(len(record.prompt), arrived, spend)
+        meter = api.metrics.meter(len(record.prompt), record.sampling.max_tokens, arrived, spend)
         choice = choice_of(record, api.text, session, meter)
         request_trace().opened([choice], record.model, len(record.prompt))
         request_trace().named(record.id)
