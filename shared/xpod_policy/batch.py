@@ -8,11 +8,15 @@ Source: continuous batching as in Orca (Yu et al., OSDI 2022); room reserved for
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from xpod_policy.blocks import blocks_for
-from xpod_policy.chunk_turns import ChunkTurns
+from xpod_policy.fair_turns import FairTurns
+
+SMALL = 4
+"""A small step has one part of so many of a whole one's tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,11 @@ class Batch:
     total_blocks: int
     _reserved: dict[str, int] = field(default_factory=dict)
     _running: OrderedDict[str, Running] = field(default_factory=OrderedDict)
-    _turns: ChunkTurns = field(default_factory=ChunkTurns)
+    _under_way: dict[str, Running] = field(default_factory=dict)
+    """Those whose work is being computed."""
+
+    def __post_init__(self) -> None:
+        self._turns = FairTurns[str](self.max_tokens)
 
     @property
     def reserved_blocks(self) -> int:
@@ -101,8 +109,9 @@ class Batch:
         assert id in self._reserved
         assert id not in self._running
         assert 0 <= done < known
-        if not any(each.tenant == tenant and each.left > 1 for each in self._running.values()):
-            self._turns.arrives(tenant)
+        here = {each.tenant for each in (*self._running.values(), *self._under_way.values())}
+        if tenant not in here:
+            self._turns.arrives(tenant, here)
         self._running[id] = Running(id, known, done, self._reserved[id], tenant, priority)
 
     def leave(self, id: str) -> None:
@@ -112,16 +121,47 @@ class Batch:
 
     def next_step(self) -> list[Work]:
         """The next step: single tokens first (they keep streams moving), then chunks, tenants in turn, as they came."""
-        chunks = [sequence for sequence in self._running.values() if sequence.left > 1]
-        singles = [sequence for sequence in self._running.values() if sequence.left == 1]
-        places, budget = self._turns.step({each.tenant for each in chunks}, self.max_tokens)
+        return self._step([each for each in self._running.values() if each.id not in self._under_way])
+
+    def next_between(self) -> list[Work]:
+        """What need not wait for the work that is under way: of tenants whose turn would have been before."""
+        under_way = {each.tenant for each in self._under_way.values()}
+        if not under_way:
+            return []
+        early = {
+            each.tenant
+            for each in self._running.values()
+            if each.tenant not in under_way and self._turns.is_before(each.tenant, under_way)
+        }
+        return self._step([each for each in self._running.values() if each.tenant in early])
+
+    @contextmanager
+    def under_way(self, works: Iterable[Work]) -> Iterator[None]:
+        """While it lasts, the work is computed, and its sequences have no other."""
+        ids = [work.id for work in works]
+        self._under_way.update((id, self._running[id]) for id in ids)
+        try:
+            yield
+        finally:
+            for id in ids:
+                del self._under_way[id]
+
+    def _step(self, running: list[Running]) -> list[Work]:
+        """One tenant's, filled up with what the others have while it is small."""
+        places = {
+            tenant: place
+            for place, tenant in enumerate(self._turns.ranked({each.tenant for each in running}))
+        }
+        chunks = [sequence for sequence in running if sequence.left > 1]
         chunks.sort(key=lambda each: (places[each.tenant], each.priority))
         step: list[Work] = []
-        for sequence in (*singles, *chunks):
-            count = min(sequence.left, budget)
+        tokens = 0
+        for sequence in (*(each for each in running if each.left == 1), *chunks):
+            own = sequence.left == 1 or places[sequence.tenant] == 0
+            count = min(sequence.left, (self.max_tokens if own else self.max_tokens // SMALL) - tokens)
             if count > 0:
                 step.append(Work(sequence.id, sequence.done, count))
-                budget -= count
+                tokens += count
         return step
 
     def ran(self, work: Work, grew: bool) -> None:
@@ -131,9 +171,8 @@ class Batch:
             assert work.start == sequence.done
             sequence.done += work.count
             sequence.known += grew
-            if work.count > 1:
-                self._turns.computed(sequence.tenant, work.count)
-            else:  # where a step has no room for all, everyone gets a turn
+            self._turns.did(sequence.tenant, work.count)
+            if work.count == 1:  # where a step has no room for all, everyone gets a turn
                 self._running.move_to_end(work.id)
 
 

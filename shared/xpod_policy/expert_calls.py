@@ -12,6 +12,7 @@ Source: hedged requests, "The Tail at Scale" (Dean and Barroso, CACM 2013).
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, TypeVar
@@ -205,10 +206,13 @@ class CallBook(Generic[Q]):
         self.slow.discard(shard)
         return [ticket for ticket, call in self.under_way.items() if call.part.shard == shard]
 
-    def clear(self) -> None:
-        """Nobody waits for any of them, nor for late answers."""
-        self.under_way.clear()
+    def forget(self, questions: Collection[Q]) -> list[int]:
+        """Nobody waits for the calls of these, nor for late answers; their tickets."""
+        tickets = [ticket for ticket, call in self.under_way.items() if call.question in questions]
+        for ticket in tickets:
+            del self.under_way[ticket]
         self.slow.clear()
+        return tickets
 
     def _covered(self, call: Call[Q]) -> bool:
         """Whether what a failed call was asked for is under way elsewhere."""

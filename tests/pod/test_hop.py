@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -89,11 +90,15 @@ class Bench:
         await self.directory.on_holdings(Holdings(name, incarnation, 1, layers))
 
     async def exchange(self, **options: float) -> np.ndarray:
-        """What the shards make of the rows; asked, as always, on the computing thread."""
+        """What the shards make of the rows."""
+        return await self.run(lambda hop: hop.experts(LAYER, ROWS, CHOSEN), **options)
+
+    async def run(self, ask: Callable[[Hop], np.ndarray], **options: float) -> np.ndarray:
+        """With a hop; as always, on the computing thread."""
         compute = ComputeThread()
         hop = Hop(BusLine(self.bus), "pod", self.directory, "fp32", compute, **options)
         try:
-            return await compute.run(hop.experts, LAYER, ROWS, CHOSEN)
+            return await compute.run(ask, hop)
         finally:
             hop.close()
             await compute.close()
@@ -110,6 +115,19 @@ async def test_rows_come_back_in_their_slots() -> None:
     out = await bench.exchange()
     assert np.array_equal(out, expected())
     assert len(bench.asked.messages) == 2, "one call a shard"
+
+
+async def test_what_is_abandoned_is_not_what_another_waits_for() -> None:
+    """A step that fails, computed while another one waits, must not take that one's answers away."""
+    bench = Bench()
+    await bench.shard("expert-0", *range(EXPERTS))
+
+    def two(hop: Hop) -> np.ndarray:
+        one, other = hop.begin(LAYER, ROWS, CHOSEN), hop.begin(LAYER, ROWS + 1, CHOSEN)
+        hop.abandon([other])
+        return hop.finish(one)
+
+    assert np.array_equal(await bench.run(two), expected())
 
 
 async def test_a_shard_that_began_anew_is_not_waited_for() -> None:

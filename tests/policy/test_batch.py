@@ -9,7 +9,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from xpod_policy.batch import Batch, Work, micro_batches
 from xpod_policy.blocks import blocks_for
-from xpod_policy.chunk_turns import RECENT_STEPS
 
 
 def batch(max_sequences: int = 4, max_tokens: int = 8, total_blocks: int = 10) -> Batch:
@@ -99,12 +98,21 @@ def ran_step(built: Batch) -> list[Work]:
     return step
 
 
-def test_whoever_comes_to_anothers_prompts_has_the_next_step() -> None:
+def test_whoever_comes_to_anothers_prompts_has_the_next_step_to_itself() -> None:
     built = shared_by(("a1", 40, "a", 0), ("a2", 40, "a", 0))
     ran_step(built)
     built.reserve("b", 10)
     built.join("b", 6, 0, "b")
-    assert ran_step(built) == [Work("b", 0, 6), Work("a1", 8, 2)]
+    assert ran_step(built) == [Work("b", 0, 6)]
+    assert ran_step(built) == [Work("a1", 8, 8)]
+
+
+def test_a_small_step_is_filled_up_with_others_prompts() -> None:
+    """A quarter of 8 tokens is one of 2: short prompts of many tenants go together."""
+    built = shared_by(*((f"{tenant}1", 1, tenant, 0) for tenant in "abc"), ("d1", 40, "d", 0))
+    assert [work.id for work in ran_step(built)] == ["a1", "b1", "c1"]
+    built = shared_by(("a1", 1, "a", 0), ("b1", 40, "b", 0))
+    assert ran_step(built) == [Work("a1", 0, 1), Work("b1", 0, 1)]
 
 
 def test_tenants_get_equal_parts() -> None:
@@ -118,13 +126,48 @@ def test_the_most_urgent_of_a_tenant_is_first() -> None:
     assert ran_step(built) == [Work("now", 0, 4), Work("later", 0, 4)]
 
 
-def test_who_was_here_lately_need_not_wait_for_a_whole_step() -> None:
-    built = shared_by(("a1", 2000, "a", 0), ("b", 2, "b", 0))
-    assert ran_step(built) == [Work("b", 0, 2), Work("a1", 0, 6)]
-    assert ran_step(built) == [Work("a1", 6, 4)]
-    for _ in range(RECENT_STEPS):
-        (work,) = ran_step(built)
-    assert work.count == 8
+def came(built: Batch, name: str, known: int, tenant: str) -> None:
+    built.reserve(name, known + 100)
+    built.join(name, known, 0, tenant)
+
+
+def test_who_comes_need_not_wait_for_the_step_of_one_who_had_more() -> None:
+    built = shared_by(("a1", 100, "a", 0))
+    assert built.next_between() == []
+    ran_step(built)
+    with built.under_way(built.next_step()):
+        came(built, "a2", 5, "a")
+        assert built.next_between() == [], "its own tenant's"
+        came(built, "b1", 6, "b")
+        works = built.next_between()
+        assert works == [Work("b1", 0, 6)]
+        with built.under_way(works):
+            assert built.next_between() == [], "no work twice"
+            assert built.next_step() == [Work("a2", 0, 5)]
+        built.ran(works[0], grew=True)
+        built.leave("b1")
+        came(built, "b2", 6, "b")
+        assert built.next_between() == [Work("b2", 0, 6)], "a whole step's worth in advance"
+        built.ran(Work("b2", 0, 6), grew=True)
+        built.leave("b2")
+        came(built, "b3", 6, "b")
+        assert built.next_between() == [], "now it has had more"
+
+
+def test_who_comes_waits_for_the_step_of_one_who_had_no_more() -> None:
+    built = shared_by(("a1", 6, "a", 0))
+    with built.under_way(built.next_step()):
+        came(built, "b1", 6, "b")
+        assert built.next_between() == []
+
+
+def test_what_one_who_is_away_has_in_advance_does_not_grow() -> None:
+    built = shared_by(("a1", 10_000, "a", 0), ("b1", 1, "b", 0))
+    for _ in range(100):
+        ran_step(built)
+    came(built, "b2", 1000, "b")
+    counts = [work.count for _ in range(9) for work in ran_step(built) if work.id == "b2"]
+    assert sum(counts) == pytest.approx(40, abs=8)
 
 
 def test_a_sequence_grows_token_by_token() -> None:

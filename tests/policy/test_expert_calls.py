@@ -208,10 +208,14 @@ def test_the_calls_of_a_lost_shard_fail_and_it_is_not_slow_when_it_is_back() -> 
 
 
 def test_nobody_waits_for_what_was_abandoned() -> None:
-    book, _ = hedged()
-    book.clear()
-    assert book.next_at == math.inf
+    book, abandoned = hedged()
+    other = question()
+    book.posted(3, other, part("third", 0, 1, 2, 3), FIRST_SECONDS)
+    assert book.forget([abandoned]) == [FIRST, SECOND]
     assert book.arrived(FIRST) is None
+    assert list(book.under_way) == [3]
+    assert book.forget([other]) == [3]
+    assert book.next_at == math.inf
 
 
 def test_pairs_that_nobody_serves_are_asked_for_when_something_changed_or_time_passed() -> None:

@@ -58,6 +58,18 @@ def test_a_flood_waits_for_itself() -> None:
     assert may_go(*flood[1:3], quiet[1]) == [True, False, True]
 
 
+def test_a_tenant_has_its_share_of_the_room_whatever_others_took() -> None:
+    admission = Admission(lambda: 400)
+    flood = [admission.enter("loud", 100) for _ in range(10)]
+    quiet = [admission.enter("quiet", 100) for _ in range(3)]
+    assert may_go(*flood).count(True) == 4
+    assert may_go(*quiet) == [True, True, False]
+    flood[0].leave()
+    assert may_go(*flood[1:]).count(True) == 3
+    quiet[0].leave()
+    assert may_go(*quiet[1:]) == [True, True]
+
+
 async def test_who_leaves_while_it_waits_is_told() -> None:
     admission = Admission(lambda: 1)
     _, waits = admission.enter("a", 10), admission.enter("a", 10)

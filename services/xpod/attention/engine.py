@@ -8,18 +8,20 @@ torch work happens on the worker's compute thread; between steps, sequences join
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Seq
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from xpod.attention.departure import Sink, Stored
 from xpod.attention.exports import ByLayers, Exports, Filled, WholeBlocks, exported
 from xpod.attention.hop import Hop
+from xpod.attention.hop_trace import Part
 from xpod.attention.passes import Passes
 from xpod.attention.sequence import Sequence, to_sampling
 from xpod.attention.step_traces import StepTraces
@@ -59,7 +61,7 @@ class Step:
     """What one step did: sequences with the token that each of them sampled, and blocks that became full.
 
     With a sink, blocks are `leaving` instead: whoever awaits `stored()` knows that they are stored. The step
-    computed `tokens`, which attended to `pairs` tokens in all, in `seconds`.
+    computed `tokens`, which attended to `pairs` tokens in all, in `seconds`, without those of steps between.
     """
 
     said: list[tuple[Sequence, TokenEvent]]
@@ -113,6 +115,7 @@ class Engine:
         self.tables = Tables(cache, keeping or Keeping())
         self.sequences: dict[str, Sequence] = {}
         self._traces = traces or StepTraces(Tracer(), 1, chunks=False)
+        self._between, self._between_seconds = asyncio.Lock(), 0.0
         self._busy: Counter[str] = Counter()
         self._leaving: set[str] = set()
 
@@ -147,7 +150,8 @@ class Engine:
         begin = sequence.kept * BLOCK_TOKENS
         prefix = covering(candidates, found, begin)
         with self._using([sequence.id]):
-            await self._compute.run(self._import, sequence, [found[ref.name] for ref in prefix])
+            if prefix:  # or nothing is to be waited for
+                await self._compute.run(self._import, sequence, [found[ref.name] for ref in prefix])
         if self.sequences.get(sequence.id) is not sequence:  # left while they were copied
             return False
         full = [ref for ref in prefix if ref.full]
@@ -188,10 +192,25 @@ class Engine:
 
     async def step(self) -> Step | None:
         """Run the next step; None if there is nothing to run. Raises what the hop raises, and then nothing advanced."""
-        works = self.batch.next_step()
+        async with self._between:  # or it would be computed whenever that one waits for its experts
+            works = self.batch.next_step()
+        before = self._between_seconds
+        step = await self._run(works)
+        if step is None or before == self._between_seconds:
+            return step
+        return replace(step, seconds=step.seconds - (self._between_seconds - before))
+
+    async def step_between(self) -> Step | None:
+        """Run what need not wait for the end of the step that runs, which waits meanwhile; as `step` does."""
+        async with self._between:
+            step = await self._run(self.batch.next_between())
+            self._between_seconds += 0.0 if step is None else step.seconds
+            return step
+
+    async def _run(self, works: list[Work]) -> Step | None:
         if not works:
             return None
-        with self._using(work.id for work in works):
+        with self.batch.under_way(works), self._using(work.id for work in works):
             sequences = [self.sequences[work.id] for work in works]
             segments = [
                 seq.segment(work.start, work.count) for seq, work in zip(sequences, works, strict=True)
@@ -200,9 +219,9 @@ class Engine:
             parts = micro_batches([work.count for work in works], self.micro_batches, self.micro_batch_tokens)
             full = [(self.sequences[work.id], self._became_full(work)) for work in works]
             began = time.monotonic()
-            with self._traces.step(works, sequences), self._exports(full, ends) as exports:
+            with self._traces.step(works, sequences) as told, self._exports(full, ends) as exports:
                 sampled = await self._compute.run(
-                    self._compute_step, [segments[part] for part in parts], ends, exports
+                    self._compute_step, [segments[part] for part in parts], ends, exports, told
                 )
             seconds = time.monotonic() - began
             said = [(seq, seq.add(one, self._eos)) for seq, one in zip(ends, sampled, strict=True)]
@@ -220,12 +239,13 @@ class Engine:
         return WholeBlocks(self._cache, full if self._wants_blocks else [])
 
     def _compute_step(
-        self, batches: list[list[Segment]], ends: list[Sequence], exports: Exports
+        self, batches: list[list[Segment]], ends: list[Sequence], exports: Exports, told: Part
     ) -> list[Sampled]:
-        """On the thread: what the sequences in `ends` say."""
-        sampled = self._sample(ends, self._passes.run(batches, exports.finished))
-        exports.end()
-        return sampled
+        """On the thread: what the sequences in `ends` say. Runs where another step waits for its experts, too."""
+        with self._traces.hops.of(told):
+            sampled = self._sample(ends, self._passes.run(batches, exports.finished))
+            exports.end()
+            return sampled
 
     def wanted(self, id: str) -> bool:
         """Is the sequence here, and not about to leave?"""

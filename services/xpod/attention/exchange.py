@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xpod.attention.hop_trace import HopSpan
+from xpod.attention.hop_trace import HopSpan, Part
 from xpod_policy.expert_calls import Array, Homeless, Question
 
 
@@ -17,6 +17,8 @@ class Exchange(Question):
 
     rows: Array
     out: Array
+    part: Part
+    """Of whose step it is."""
     homeless: Homeless = field(default_factory=Homeless, init=False)
     span: HopSpan | None = field(default=None, init=False)
     trace: str = field(default="", init=False)

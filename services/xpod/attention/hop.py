@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import queue
 import time
+from collections.abc import Collection
 
 import numpy as np
 import structlog
@@ -93,7 +94,7 @@ class Hop:
     def begin(self, layer: int, rows: Array, experts: Array) -> Exchange:
         """Ask for the outputs of `rows` `[T, D]` for their chosen `experts` `[T, K]`."""
         out = np.empty((experts.size, rows.shape[1]), rows.dtype)
-        exchange = Exchange(layer, experts, rows, out)
+        exchange = Exchange(layer, experts, rows, out, self.trace.part)
         if (span := self.trace.begin(layer, len(rows))) is not None:
             exchange.span, exchange.trace = span, span.context.header
         if not self._lost.empty():  # before asking: who is lost now may be back, and be asked
@@ -120,11 +121,10 @@ class Hop:
             self.trace.end(exchange.span)
         return exchange.out.reshape(*exchange.experts.shape, -1)
 
-    def abandon(self) -> None:
-        """Forget whatever is under way; late answers are for nobody."""
-        for ticket in self._book.under_way:
+    def abandon(self, exchanges: Collection[Exchange]) -> None:
+        """Forget what is under way of these; late answers are for nobody."""
+        for ticket in self._book.forget(exchanges):
             self._line.forget(ticket)
-        self._book.clear()
 
     def close(self) -> None:
         """From any thread: whoever waits in `finish` gets BusClosed."""
@@ -191,10 +191,10 @@ class Hop:
                 case Next.HEDGE:
                     book.hedged(ticket, call, self._post_all(exchange, parts))
                     self.hedges += 1
-                    self.trace.fault(names.HEDGE, shard, exchange.layer, call.posted, "late")
+                    exchange.part.fault(names.HEDGE, shard, exchange.layer, call.posted, "late")
                 case Next.ANEW:
                     self.retries += 1
-                    self.trace.fault(names.REDISPATCH, shard, exchange.layer, call.posted, "no answer")
+                    exchange.part.fault(names.REDISPATCH, shard, exchange.layer, call.posted, "no answer")
                     self._ask(exchange, call.pairs(), tries=call.tries + 1)
 
     def _ask_again(self, exchange: Exchange, now: float) -> None:
@@ -270,7 +270,7 @@ class Hop:
             )
         self.retries += 1
         why = "a reply of the wrong form" if error is None else str(error)
-        self.trace.fault(names.REDISPATCH, shard, exchange.layer, call.posted, why)
+        exchange.part.fault(names.REDISPATCH, shard, exchange.layer, call.posted, why)
         match self._book.failed(call, self._cause(call, error), time.monotonic()):
             case Next.ELSEWHERE:
                 self._ask(exchange, call.pairs())

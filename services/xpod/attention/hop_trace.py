@@ -1,13 +1,15 @@
 """What the hop tells of itself: each layer's exchange while somebody looks, and faults always.
 
-Knows: spans, and calls that were not answered in time. Does not know: whose step it is. On the computing thread but for
-`within` and `take_faults`, which are for who begins and ends steps.
+Knows: spans, and calls that were not answered in time. Does not know: whose step it is. For the computing thread; a
+`Part` is made before, and read after its step.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from xpod_runtime import span_names as names
 from xpod_runtime.trace_context import TraceContext, new_span
@@ -40,17 +42,40 @@ class HopSpan:
     begin: int
 
 
+@dataclass(slots=True)
+class Part:
+    """What is told of one step: its hops while `within` is set, to what they are part of, and its faults."""
+
+    within: TraceContext | None = None
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault(self, name: str, shard: str, layer: int, posted: float, error: str) -> None:
+        """A call that was posted then, on the monotonic clock, needs to be made again."""
+        if len(self.faults) < MOST_FAULTS:
+            end = now_ns()
+            begin = end - round((time.monotonic() - posted) * 1e9)
+            self.faults.append(Fault(name, shard, layer, begin, end, error))
+
+
 class HopTrace:
-    """Looks while `within` is set: to the step that hops are part of."""
+    """`part` is that of the step which is computed now."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self.within: TraceContext | None = None
-        self._faults: list[Fault] = []
+        self.part = Part()
+
+    @contextmanager
+    def of(self, part: Part) -> Iterator[None]:
+        """While it lasts, that step is computed, and another one that was begun before waits."""
+        outer, self.part = self.part, part
+        try:
+            yield
+        finally:
+            self.part = outer
 
     def begin(self, layer: int, rows: int) -> HopSpan | None:
         """A layer is asked for; None: nobody looks."""
-        parent = self.within
+        parent = self.part.within
         if parent is None:
             return None
         return HopSpan(parent._replace(span=new_span()), parent, layer, rows, now_ns())
@@ -67,17 +92,3 @@ class HopTrace:
             layer=span.layer,
             rows=span.rows,
         )
-
-    def fault(self, name: str, shard: str, layer: int, posted: float, error: str) -> None:
-        """A call that was posted then, on the monotonic clock, needs to be made again."""
-        if len(self._faults) < MOST_FAULTS:
-            end = now_ns()
-            begin = end - round((time.monotonic() - posted) * 1e9)
-            self._faults.append(Fault(name, shard, layer, begin, end, error))
-
-    def take_faults(self) -> list[Fault]:
-        """Those since the last time."""
-        if not self._faults:
-            return []
-        faults, self._faults = self._faults, []
-        return faults

@@ -58,19 +58,19 @@ class Passes:
                     finished(below)
                     told = below
         except BaseException:
-            self._hop.abandon()
+            self._hop.abandon([turn.exchange for turn in turns if turn.exchange is not None])
             raise
         logits = [turn.logits for turn in turns if turn.logits is not None]
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def _advance(self, turn: Turn) -> None:
         """One leg: to the next layer's question, or to the logits."""
-        exchange, turn.exchange = turn.exchange, None
+        exchange = turn.exchange
         try:
             forward = turn.forward
             batch = next(forward) if exchange is None else forward.send(self._hop.finish(exchange))
         except StopIteration as end:
-            turn.layers, turn.logits = self._half.config.layers, end.value
+            turn.exchange, turn.layers, turn.logits = None, self._half.config.layers, end.value
             return
         turn.exchange = self._hop.begin(batch.layer, *batch.bits)
         turn.layers = batch.layer + 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from xpod.attention.hop_trace import Fault, HopTrace
+from xpod.attention.hop_trace import Fault, HopTrace, Part
 from xpod.attention.sequence import Sequence as Running
 from xpod_policy.batch import Work
 from xpod_policy.step_sampling import StepSampling
@@ -30,33 +30,32 @@ class StepTraces:
         self._sampling.leave(id)
 
     @contextmanager
-    def step(self, works: Sequence[Work], sequences: Sequence[Running]) -> Iterator[None]:
+    def step(self, works: Sequence[Work], sequences: Sequence[Running]) -> Iterator[Part]:
         """While it lasts, the step is computed; what is begun for all of its sequences is for the first one's trace."""
+        part = Part()
         traced = [
             (work, context)
             for work, sequence in zip(works, sequences, strict=True)
             if (context := sequence.trace.context) is not None
         ]
         if not traced:
-            yield
+            yield part
             return
         seen = self._sampling.choose([work.id for work, context in traced if context.sampled])
         details = {work.id: context._replace(span=new_span()) for work, context in traced if work.id == seen}
-        self.hops.take_faults()  # of steps that nobody traces
         begin, error = now_ns(), ""
-        self.hops.within = next(iter(details.values()), None)
+        part.within = next(iter(details.values()), None)
         try:
             with within(traced[0][1]):
-                yield
+                yield part
         except BaseException as failure:
             error = f"{type(failure).__name__}: {failure}"
             raise
         finally:
-            self.hops.within = None
-            end, faults = now_ns(), self.hops.take_faults()
+            end = now_ns()
             for work, context in traced:
                 self._tell(work, context, details.get(work.id), (begin, end, error), len(works))
-                self._tell_faults(faults, context)
+                self._tell_faults(part.faults, context)
 
     def _tell(
         self,

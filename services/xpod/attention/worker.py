@@ -10,7 +10,7 @@ import gc
 import socket
 import time
 from abc import abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -255,17 +255,21 @@ class Worker(Service):
                 self.see_if_idle()
                 await self.wake.wait()
             else:
-                self.measured.step(step.seconds, step.tokens)
-                for sequence in step.stuck:
-                    await self.fail(sequence, BAD_GRAMMAR, sequence.trouble)
-                self._telling = await self.after(step)
+                self._telling = await self.account(step)
+
+    async def account(self, step: Step) -> Coroutine[Any, Any, None] | None:
+        """See who leaves, and return what may be said while the next step runs."""
+        self.measured.step(step.seconds, step.tokens)
+        for sequence in step.stuck:
+            await self.fail(sequence, BAD_GRAMMAR, sequence.trouble)
+        return await self.after(step)
 
     async def _step_and_tell(self) -> Step | None:
         """The next step, and beside it what the last one left to say."""
         telling = self._telling
         if telling is None:
-            return await self._step()
-        stepping = asyncio.create_task(self._step())
+            return await self.step(self.engine.step)
+        stepping = asyncio.create_task(self.step(self.engine.step))
         try:
             await asyncio.sleep(0)  # the step is on its way before anything is said
             await telling
@@ -287,9 +291,10 @@ class Worker(Service):
         else:
             self.idle.set()
 
-    async def _step(self) -> Step | None:
+    async def step(self, run: Callable[[], Awaitable[Step | None]]) -> Step | None:
+        """What the engine does; where it cannot, whatever runs has failed."""
         try:
-            return await self.engine.step()
+            return await run()
         except XpodError as error:
             await self._fail_running(error.code, str(error))
         except Exception as error:
@@ -303,7 +308,7 @@ class Worker(Service):
 
     @abstractmethod
     async def after(self, step: Step) -> Coroutine[Any, Any, None] | None:
-        """See who leaves, and return what may be said while the next step runs."""
+        """Of `account`, what is left to do for a kind of worker."""
 
     async def say(self, event: TokenEvent) -> None:
         """Publish a token to whoever follows the session."""

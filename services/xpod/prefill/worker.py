@@ -78,6 +78,7 @@ class Prefill(Worker):
         self._done: deque[tuple[str, PrefillDone]] = deque(maxlen=JUST_ENDED)
         """Lately said, and to which router."""
         self._scoring = Scoring()
+        self._came = asyncio.Event()
         self._stores: defaultdict[str, list[asyncio.Task[None]]] = defaultdict(list)
 
     async def setup(self) -> None:
@@ -90,6 +91,7 @@ class Prefill(Worker):
         )
         await super().setup()
         self.permanent("news", self._news.watch)
+        self.permanent("between", self._between)
         if self.config.probe:
             self.spawn(self._probe())
 
@@ -194,7 +196,16 @@ class Prefill(Worker):
         tokens = sum(ref.tokens for ref in refs)
         return self.costs.worth_loading(len(refs), tokens, sequence.kept * BLOCK_TOKENS)
 
+    async def _between(self) -> None:
+        """A tenant that has had less than those whose step runs does not wait for the end of that step."""
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            while (step := await self.step(self.engine.step_between)) is not None:
+                await self.account(step)
+
     def joined(self, sequence: Sequence) -> None:
+        self._came.set()
         if sequence.kept:
             self._begin_store(sequence, self._assure(sequence))
 

@@ -44,7 +44,10 @@ class Pass:
 
 
 class Admission:
-    """`room()` says how many prompt tokens may be under way at once; one session of each tenant always may."""
+    """`room()` says how many prompt tokens may be under way at once.
+
+    Of each tenant one session always may, and as many as its equal share of the room has place for.
+    """
 
     def __init__(self, room: Callable[[], float]) -> None:
         self._room = room
@@ -90,11 +93,16 @@ class Admission:
         """Workers compute tenants' prompts in turn, too: who has none there need not wait for the others'."""
         if self._homeless[tenant] >= WAIT_FOR_DECODE:
             return False
-        return not self._under_way[tenant] or self._load < self._room()
+        own = self._cost_of(tenant)
+        if not own:
+            return True
+        here = [name for name, passes in self._under_way.items() if passes]
+        room = self._room()
+        return own < room / len(here) or sum(map(self._cost_of, here)) < room
 
-    @property
-    def _load(self) -> int:
-        return sum(each.cost for passes in self._under_way.values() for each in passes)
+    def _cost_of(self, tenant: str) -> int:
+        """What it has under way."""
+        return sum(each.cost for each in self._under_way[tenant])
 
 
 class Limit:
