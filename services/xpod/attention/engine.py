@@ -115,6 +115,7 @@ class Engine:
         self.tables = Tables(cache, keeping or Keeping())
         self.sequences: dict[str, Sequence] = {}
         self._traces = traces or StepTraces(Tracer(), 1, chunks=False)
+        self.steps_between = 0
         self._between, self._between_seconds = asyncio.Lock(), 0.0
         self._busy: Counter[str] = Counter()
         self._leaving: set[str] = set()
@@ -204,7 +205,9 @@ class Engine:
         """Run what need not wait for the end of the step that runs, which waits meanwhile; as `step` does."""
         async with self._between:
             step = await self._run(self.batch.next_between())
-            self._between_seconds += 0.0 if step is None else step.seconds
+            if step is not None:
+                self.steps_between += 1
+                self._between_seconds += step.seconds
             return step
 
     async def _run(self, works: list[Work]) -> Step | None:

@@ -63,6 +63,7 @@ TOLD: Mapping[str, tuple[Told, ...]] = {
         gauge("prefill_queued_tokens", "Prompt tokens that wait or are being computed", "queued_tokens"),
         gauge("prefill_queued_seconds", "How long that will take, as estimated", "queued_seconds"),
         gauge("prefill_waiting", "Prompts that wait", "waiting"),
+        counter("steps_between", "Steps computed while another one waited for its experts", "steps_between"),
     ),
     "decode": (
         *ATTENTION,

@@ -130,6 +130,7 @@ class Prefill(Worker):
             "queued_tokens": queued,
             "waiting": len(self._waiting),
             "kv_sequence": self._news.sequence,
+            "steps_between": self.engine.steps_between,
             **self.costs.told(),
         }
         if self.costs.prefill is not None:
