@@ -18,7 +18,7 @@ from xpod.decode.worker import Decode, DecodeConfig
 from xpod.expert.shard import Expert, ExpertConfig
 from xpod.mempool.node import MemPool, MemPoolConfig
 from xpod.prefill.worker import Prefill, PrefillConfig
-from xpod.router.api.engine_protocol import Output, Session
+from xpod.router.api.engine_protocol import Affinity, Output, Session
 from xpod.router.router import Router, RouterConfig
 from xpod.supervisor.supervisor import Supervisor, SupervisorConfig
 from xpod_proto import SamplingSpec
@@ -135,9 +135,9 @@ class Pod:
                 while not router.engine.ready()[0]:
                     await router.view.changed(0.05)
 
-    async def generate(self, prompt: Sequence[int], sampling: SamplingSpec) -> list[Output]:
+    async def generate(self, prompt: Sequence[int], sampling: SamplingSpec, tenant: str = "") -> list[Output]:
         """One session through the first router, without HTTP."""
-        session = await self.router.engine.open(list(prompt), sampling)
+        session = await self.router.engine.open(list(prompt), sampling, affinity=Affinity(tenant=tenant))
         async with asyncio.timeout(LIMIT):
             return [output async for output in session]
 

@@ -49,6 +49,7 @@ Answer = list[tuple[int, str]]
 class Request:
     prompt: list[int]
     spec: SamplingSpec
+    tenant: str
 
 
 def requests(count: int = REQUESTS) -> list[Request]:
@@ -61,7 +62,7 @@ def requests(count: int = REQUESTS) -> list[Request]:
         prompt = shared + prompt if number % 5 == 0 else prompt
         options = {"logprobs": 2, "ignore_eos": True, **SAMPLERS[number % len(SAMPLERS)]}
         spec = SamplingSpec(seed=1000 + number, max_tokens=24, **options)  # type: ignore[arg-type]
-        out.append(Request(prompt, spec))
+        out.append(Request(prompt, spec, "little" if number % 4 == 0 else "much"))
     return out
 
 
@@ -92,7 +93,8 @@ async def ask_all(pod: Pod, asked: Sequence[Request], at_once: int, seed: int) -
 
     async def one_client() -> None:
         for number in numbers:
-            outputs = await pod.generate(asked[number].prompt, asked[number].spec)
+            request = asked[number]
+            outputs = await pod.generate(request.prompt, request.spec, request.tenant)
             answers[number] = bits((output.token, output.logprob) for output in outputs)
 
     await asyncio.gather(*(one_client() for _ in range(at_once)))

@@ -46,9 +46,9 @@ async def test_a_prompt_of_another_does_not_wait_for_the_step_that_runs(oracle_d
         (prefill,) = pod.of("prefill")
         assert isinstance(prefill, Prefill)
 
-        async def one(name: str, number: int) -> list[int]:
+        async def one(name: str, number: int) -> list[tuple[int, str]]:
             session = await engine.open(prompt(number), greedy(4), affinity=Affinity(tenant=name))
-            return [event.token async for event in session]
+            return [(output.token, output.logprob.hex()) async for output in session]
 
         async with asyncio.timeout(LIMIT):
             undisturbed = [await one("quiet", number) for number in range(4)]
