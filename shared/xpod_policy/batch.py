@@ -30,7 +30,7 @@ class Work:
 
 @dataclass(slots=True)
 class Running:
-    """A sequence in the batch: `known` tokens, of which `done` have their KV; `room` blocks are reserved.
+    """A sequence in the batch: `known` tokens, of which `done` have their KV; there is room for that of `longest`.
 
     Of a `tenant`'s prompts the lowest `priority` is first.
     """
@@ -38,13 +38,14 @@ class Running:
     id: str
     known: int
     done: int
-    room: int
+    longest: int
     tenant: str = ""
     priority: int = 0
 
     @property
     def left(self) -> int:
-        return self.known - self.done
+        """Tokens to compute. A token without room has none: whoever computes prompts alone leaves it to others."""
+        return min(self.known, self.longest) - self.done
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Batch:
     max_tokens: int
     total_blocks: int
     _reserved: dict[str, int] = field(default_factory=dict)
+    """The longest that each may become."""
     _running: OrderedDict[str, Running] = field(default_factory=OrderedDict)
     _under_way: dict[str, Running] = field(default_factory=dict)
     """Those whose work is being computed."""
@@ -67,7 +69,7 @@ class Batch:
 
     @property
     def reserved_blocks(self) -> int:
-        return sum(self._reserved.values())
+        return sum(map(blocks_for, self._reserved.values()))
 
     @property
     def reserved_sequences(self) -> int:
@@ -101,8 +103,8 @@ class Batch:
         """Take a slot and room; returns the number of blocks."""
         assert id not in self._reserved
         assert self.can_reserve(longest)
-        self._reserved[id] = blocks_for(longest)
-        return self._reserved[id]
+        self._reserved[id] = longest
+        return blocks_for(longest)
 
     def join(self, id: str, known: int, done: int, tenant: str = "", priority: int = 0) -> None:
         """A reserved sequence takes part from the next step on."""
@@ -121,7 +123,7 @@ class Batch:
 
     def next_step(self) -> list[Work]:
         """The next step: single tokens first (they keep streams moving), then chunks, tenants in turn, as they came."""
-        return self._step([each for each in self._running.values() if each.id not in self._under_way])
+        return self._step(each for each in self._running.values() if each.id not in self._under_way)
 
     def next_between(self) -> list[Work]:
         """What need not wait for the work that is under way: of tenants whose turn would have been before."""
@@ -133,7 +135,7 @@ class Batch:
             for each in self._running.values()
             if each.tenant not in under_way and self._turns.is_before(each.tenant, under_way)
         }
-        return self._step([each for each in self._running.values() if each.tenant in early])
+        return self._step(each for each in self._running.values() if each.tenant in early)
 
     @contextmanager
     def under_way(self, works: Iterable[Work]) -> Iterator[None]:
@@ -146,8 +148,9 @@ class Batch:
             for id in ids:
                 del self._under_way[id]
 
-    def _step(self, running: list[Running]) -> list[Work]:
+    def _step(self, sequences: Iterable[Running]) -> list[Work]:
         """One tenant's, filled up with what the others have while it is small."""
+        running = [sequence for sequence in sequences if sequence.left]
         places = {
             tenant: place
             for place, tenant in enumerate(self._turns.ranked({each.tenant for each in running}))

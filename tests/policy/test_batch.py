@@ -18,7 +18,7 @@ def batch(max_sequences: int = 4, max_tokens: int = 8, total_blocks: int = 10) -
 def joined(*sequences: tuple[str, int, int], max_tokens: int = 8) -> Batch:
     built = batch(max_sequences=len(sequences), max_tokens=max_tokens, total_blocks=100)
     for name, known, done in sequences:
-        built.reserve(name, known)
+        built.reserve(name, known + 16)
         built.join(name, known, done)
     return built
 
@@ -168,6 +168,17 @@ def test_what_one_who_is_away_has_in_advance_does_not_grow() -> None:
     came(built, "b2", 1000, "b")
     counts = [work.count for _ in range(9) for work in ran_step(built) if work.id == "b2"]
     assert sum(counts) == pytest.approx(40, abs=8)
+
+
+def test_what_has_all_its_tokens_is_not_computed_again_though_it_has_not_left() -> None:
+    """Two steps run at once: whoever sees that it is through may be later than the next step."""
+    built = batch()
+    built.reserve("prompt", 6)
+    built.join("prompt", 6, 0)
+    (work,) = built.next_step()
+    with built.under_way([work]):
+        built.ran(work, grew=True)
+    assert (built.next_step(), built.tokens_left) == ([], 0)
 
 
 def test_a_sequence_grows_token_by_token() -> None:
