@@ -168,7 +168,7 @@ async def step(engine: Engine, *ids: str) -> Step:
     """The first step of these sessions, all of one prompt."""
     for id in ids:
         session = Session(id, 0, "router-0", PROMPT, [], greedy(4), Naming(b"root"))
-        engine.open(session, len(PROMPT))
+        engine.open(session, len(PROMPT) + 1)
         assert await engine.join(session, [], {})
     done = await engine.step()
     assert done is not None
