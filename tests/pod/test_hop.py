@@ -130,6 +130,28 @@ async def test_what_is_abandoned_is_not_what_another_waits_for() -> None:
     assert np.array_equal(await bench.run(two), expected())
 
 
+async def test_of_a_question_that_cannot_be_asked_nothing_is_under_way() -> None:
+    """What was posted before would be asked again for ever, for nobody."""
+    bench = Bench()
+    await bench.shard("expert-0", 0, 1)
+    await bench.shard("expert-1", 2, 3)
+
+    def fails(hop: Hop) -> np.ndarray:
+        post, posted = hop._line.post, count()
+
+        def once(*call: Any) -> int:
+            if next(posted):
+                raise Disconnected("the connection was lost")
+            return post(*call)
+
+        hop._line.post = once  # type: ignore[method-assign]
+        with pytest.raises(Disconnected):
+            hop.begin(LAYER, ROWS, CHOSEN)
+        return np.array(list(hop._book.under_way))
+
+    assert (await bench.run(fails)).size == 0
+
+
 async def test_a_shard_that_began_anew_is_not_waited_for() -> None:
     bench = Bench()
     await bench.shard("expert-0", 0, 1, 2, 3, answers=False)

@@ -99,7 +99,11 @@ class Hop:
             exchange.span, exchange.trace = span, span.context.header
         if not self._lost.empty():  # before asking: who is lost now may be back, and be asked
             self._see_who_is_lost()
-        self._ask(exchange, experts)
+        try:
+            self._ask(exchange, experts)
+        except BaseException:  # part of it may have been posted
+            self.abandon([exchange])
+            raise
         return exchange
 
     def finish(self, exchange: Exchange) -> Array:
